@@ -1,0 +1,135 @@
+"""Picture files as arrays: every common kind of file, its range kept, turned the way its camera meant it."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageColor, ImageOps
+
+EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's "L"
+
+
+class ImageError(ValueError):
+    """A picture that cannot be used; the message names the file and the reason."""
+
+
+def find_images(folder: Path | str) -> list[Path]:
+    """All pictures below `folder`, sorted by their path; hidden files are left out.
+
+    Raises FileNotFoundError if there is no such folder or no picture in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}")
+    images = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in EXTENSIONS
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+    if not images:
+        raise FileNotFoundError(f"no images in {folder} (looked for {', '.join(sorted(EXTENSIONS))}, sub-folders too)")
+    return images
+
+
+def read_image(path: Path | str, channels: int = 3, background: str = "white") -> np.ndarray:
+    """One picture as (height, width, channels): uint8, or float32 in [0, 1] if the file holds more than 8 bits.
+
+    EXIF orientation is applied, transparency composited on `background` (a colour name or #rrggbb), palettes and
+    CMYK become RGB; `channels` is 3 or 1 (luma). Raises ImageError for a file that is no picture or is damaged.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                if _bits(image) > 8:
+                    pixels = _deep_pixels(image, path)
+                    return _with_channels(_composited(pixels, background), channels)
+                image = ImageOps.exif_transpose(image)
+                return _shallow_pixels(image, channels, background)
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error and more
+        raise ImageError(f"cannot read {path}: {error or type(error).__name__}") from error
+
+
+def _bits(image: Image.Image) -> int:
+    """Bits a channel in the file; Pillow shows 16-bit colour as 8-bit `RGB`, so its mode does not tell."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return 16
+    if image.format == "PNG":
+        with open(image.filename, "rb") as file:
+            return file.read(25)[24]  # IHDR: signature 8, length 4, type 4, width 4, height 4, then the depth
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(258, (8,)))
+    if image.format == "PPM":
+        with open(image.filename, "rb") as file:
+            fields = [f for line in file.read(512).split(b"\n") for f in line.split(b"#")[0].split()]
+        return 16 if fields[0] in (b"P2", b"P3", b"P5", b"P6") and int(fields[3]) > 255 else 8
+    return 8
+
+
+def _shallow_pixels(image: Image.Image, channels: int, background: str) -> np.ndarray:
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        canvas = Image.new("RGBA", image.size, ImageColor.getrgb(background) + (255,))
+        image = Image.alpha_composite(canvas, image).convert("RGB")
+    pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
+    return pixels if channels == 3 else pixels[..., None]
+
+
+def _deep_pixels(image: Image.Image, path: Path | str) -> np.ndarray:
+    """(height, width, 1 to 4) float32 in [0, 1] of a file with 16 bits or floats; OpenCV keeps what Pillow cuts."""
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)  # IMREAD_UNCHANGED leaves EXIF orientation alone
+    if pixels is None:
+        image.load()  # says what is wrong with a damaged file
+        pixels = np.asarray(image)
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    if pixels.shape[2] >= 3:
+        pixels = pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]  # OpenCV's BGR(A) to RGB(A)
+    pixels = _oriented(pixels, image.getexif().get(0x0112, 1))
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.float32) / 255
+    if np.issubdtype(pixels.dtype, np.integer):
+        if pixels.min() < 0 or pixels.max() > 65535:
+            raise ImageError(f"cannot use {path}: integers from 0 to 65535 expected, found up to {pixels.max()}")
+        return pixels.astype(np.float32) / 65535
+    if not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1):
+        raise ImageError(
+            f"cannot use {path}: floating-point pictures must lie in [0, 1], found {pixels.min()} to {pixels.max()}"
+        )
+    return pixels.astype(np.float32)
+
+
+def _oriented(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """The EXIF orientations 1 to 8 undone."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _composited(pixels: np.ndarray, background: str) -> np.ndarray:
+    if pixels.shape[2] in (1, 3):
+        return pixels
+    colour, alpha = pixels[..., :-1], pixels[..., -1:]
+    canvas = np.array(ImageColor.getrgb(background)[:3], dtype=np.float32) / 255
+    if colour.shape[2] == 1:
+        canvas = (canvas @ LUMA)[None]
+    return colour * alpha + canvas * (1 - alpha)
+
+
+def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    if channels == 1 and pixels.shape[2] == 3:
+        return (pixels @ LUMA)[..., None]
+    if channels == 3 and pixels.shape[2] == 1:
+        return np.repeat(pixels, 3, axis=2)
+    return pixels
