@@ -175,7 +175,7 @@ def _evaluation(
 
 
 def _name(key: str, extractor: Extractor) -> str:
-    """FID is a name for one network's features; other networks have their names in the keys, so that none is mistaken."""
+    """FID is a name for one network's features; the names of others stand in the keys."""
     return key if extractor.is_fid else f"{key.replace('fid', 'fd')}_{extractor.name}"
 
 

@@ -26,7 +26,7 @@ def density_coverage(real: Tensor, fake: Tensor, neighbours: int = 5) -> tuple[T
         distance = _distances(rows, real)
         balls = balls + (distance < radius).sum()
         nearest = torch.minimum(nearest, distance.amin(0))
-    return balls / (neighbours * len(fake)), (nearest < radius).double().mean()
+    return balls.double() / (neighbours * len(fake)), (nearest < radius).double().mean()
 
 
 def _share_inside(points: Tensor, centres: Tensor, neighbours: int) -> Tensor:
