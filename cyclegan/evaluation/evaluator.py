@@ -39,7 +39,7 @@ class Settings:
     subsets: int = 100
     subset_size: int = 1000
     bootstrap: int = 0  # draws for the standard errors of fid and kid, 0 for none
-    seed: int = 0
+    seed: int = 2020  # torch-fidelity's
 
 
 DEFAULTS = Settings()

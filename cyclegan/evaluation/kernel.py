@@ -6,6 +6,7 @@ polynomial kernel k(x, y) = (x·y / d + 1)³ on the features of a network with d
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,15 +29,18 @@ def kid(x: Tensor, y: Tensor) -> Tensor:
     return _mean_between(x) + _mean_between(y) - 2 * across
 
 
-def kid_of_subsets(x: Tensor, y: Tensor, subsets: int = 100, size: int = 1000, seed: int = 0) -> tuple[Tensor, Tensor]:
+def kid_of_subsets(
+    x: Tensor, y: Tensor, subsets: int = 100, size: int = 1000, seed: int = 2020
+) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of KID over random subsets without replacement, the form that most papers print.
 
-    `size` is cut to the smaller set. The deviation describes the drawing of subsets, not the error of the KID.
+    Draws the subsets that torch-fidelity draws for input1 = x, input2 = y and this seed. `size` is cut to the smaller
+    set. The deviation describes the drawing of subsets, not the error of the KID.
     """
     x, y = _checked(x, y)
     size = min(size, len(x), len(y))
-    generator = torch.Generator().manual_seed(seed)
-    values = torch.stack([kid(_drawn(x, size, generator), _drawn(y, size, generator)) for _ in range(subsets)])
+    random = np.random.RandomState(seed)
+    values = torch.stack([kid(_drawn(x, size, random), _drawn(y, size, random)) for _ in range(subsets)])
     return values.mean(), values.std(correction=0)
 
 
@@ -70,8 +74,8 @@ def _mean_between(x: Tensor) -> Tensor:
     return (total - diagonal) / (len(x) * (len(x) - 1))
 
 
-def _drawn(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    return x[torch.randperm(len(x), generator=generator)[:size].to(x.device)]
+def _drawn(x: Tensor, size: int, random: np.random.RandomState) -> Tensor:
+    return x[torch.from_numpy(random.choice(len(x), size, replace=False)).to(x.device)]
 
 
 def _times_drawn(n: int, generator: torch.Generator) -> Tensor:
