@@ -85,10 +85,19 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _extractor(options: argparse.Namespace, protocol: str) -> Extractor:
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device(options.device)
     if options.extractor != "inception":
         return make_extractor(options.extractor, device=device)
     return inception(protocol, options.dims, options.inception_weights, device, options.allow_random_weights)
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # an AssertionError where torch was built without CUDA
+        raise ValueError(f"no device {name}: {str(error).splitlines()[0]}") from error
 
 
 def _pictures_of(path: str, direction: str) -> str:

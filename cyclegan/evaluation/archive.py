@@ -68,14 +68,12 @@ def collect_cached(pictures: Pictures, extractor: Extractor, cache: Path | str, 
     return fresh
 
 
-def check_same(identity: dict[str, str], known: FeatureSet) -> None:
-    """Raise StatisticsError if `known` was made with another extractor, protocol, layer or weights."""
+def mismatch(identity: dict[str, str], known: FeatureSet) -> str | None:
+    """Why features of `identity` must not be compared with `known`: another extractor, protocol, layer or weights."""
     for key, value in (known.identity or {}).items():
         if value != identity[key]:
-            raise StatisticsError(
-                f"{known.source} was made with {key} {value}, this run uses {identity[key]}: their distance means "
-                "nothing; evaluate both sides alike, or say that you want it (--mix-protocols)"
-            )
+            return f"{known.source} was made with {key} {value}, this run uses {identity[key]}"
+    return None
 
 
 def _known(path: Path, needs_features: bool) -> FeatureSet | None:

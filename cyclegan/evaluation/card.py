@@ -28,7 +28,9 @@ MUST_AGREE = (
     ("settings",),
     ("real", "n"),
     ("real", "fingerprint"),
+    ("real", "identity"),
     ("fake", "n"),
+    ("fake", "identity"),
 )
 
 
@@ -111,7 +113,12 @@ def table(cards: dict[str, dict]) -> str:
 
 
 def _side(features: FeatureSet) -> dict:
-    return {"source": features.source, "n": features.n, "fingerprint": features.fingerprint}
+    return {
+        "source": features.source,
+        "n": features.n,
+        "fingerprint": features.fingerprint,
+        "identity": features.identity,
+    }
 
 
 def _version(package: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from cyclegan.data.images import find_images
-from cyclegan.evaluation.archive import check_same, collect_cached, load_statistics
+from cyclegan.evaluation.archive import StatisticsError, collect_cached, load_statistics, mismatch
 from cyclegan.evaluation.card import make_card
 from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.features import (
@@ -79,10 +79,10 @@ def evaluate(
     check_metrics(metrics)
     options = dict(batch_size=batch_size, workers=workers, progress=progress, cache=cache, metrics=metrics)
     reals, fakes = side_of(real, extractor, **options), side_of(fake, extractor, **options)
-    if not mix_protocols:
-        check_same(extractor.identity(), reals)
-        check_same(extractor.identity(), fakes)
-    return on_first_rank(lambda: _evaluation(fakes, reals, extractor, metrics, settings, checkpoint))
+    mixed = [reason for side in (fakes, reals) if (reason := mismatch(extractor.identity(), side))]
+    if mixed and not mix_protocols:
+        raise StatisticsError(f"{mixed[0]}: make both sides alike, or say that you want them mixed (--mix-protocols)")
+    return on_first_rank(lambda: _evaluation(fakes, reals, extractor, metrics, settings, checkpoint, mixed))
 
 
 def side_of(
@@ -127,14 +127,15 @@ class Evaluator:
 
     def merge(self, other: Evaluator) -> None:
         """Take in what another evaluator with the same extractor has seen."""
-        check_same(self.extractor.identity(), FeatureSet(None, identity=other.extractor.identity()))
+        if self.extractor.identity() != other.extractor.identity():
+            raise ValueError(f"cannot merge features of {self.extractor.name} and of {other.extractor.name}")
         self.reals.merge(other.reals)
         self.fakes.merge(other.fakes)
 
     def compute(self) -> Evaluation:
         """Of all that was seen so far, on all ranks of a process group."""
         reals, fakes = (self._set(side.across_ranks()) for side in (self.reals, self.fakes))
-        return on_first_rank(lambda: _evaluation(fakes, reals, self.extractor, self.metrics, self.settings, None))
+        return on_first_rank(lambda: _evaluation(fakes, reals, self.extractor, self.metrics, self.settings))
 
     def _set(self, side: Collection) -> FeatureSet:
         return FeatureSet(side.statistics(), side.features(), identity=self.extractor.identity())
@@ -157,7 +158,8 @@ def _evaluation(
     extractor: Extractor,
     metrics: Sequence[str],
     settings: Settings,
-    checkpoint: str | None,
+    checkpoint: str | None = None,
+    warnings: Sequence[str] = (),
 ) -> Evaluation:
     for side in (fakes, reals):
         if side.features is None and needs_features(metrics):
@@ -170,7 +172,7 @@ def _evaluation(
         for metric in metrics
         for key, value in METRICS[metric](fakes, reals, settings).items()
     }
-    warnings = list(dict.fromkeys([*fakes.warnings, *reals.warnings, *_too_few(fakes, reals, metrics)]))
+    warnings = list(dict.fromkeys([*warnings, *fakes.warnings, *reals.warnings, *_too_few(fakes, reals, metrics)]))
     return Evaluation(numbers, make_card(numbers, fakes, reals, extractor, settings, warnings, checkpoint))
 
 
