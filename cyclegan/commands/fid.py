@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 
 from cyclegan.evaluation.archive import load_statistics, save_statistics
 from cyclegan.evaluation.card import save_card
@@ -27,15 +28,16 @@ SUMMARY = "measure how close translations are to real pictures: FID, KID and mor
 
 def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        from accelerate import PartialState
-
-        PartialState()  # joins the process group that torchrun or accelerate launch has prepared
+    # Joins the process group that torchrun or accelerate launch has prepared.
+    state = PartialState() if int(os.environ.get("WORLD_SIZE", 1)) > 1 else None
     try:
         _run(options)
     except (ValueError, OSError, ImportError, WeightsError) as error:
         print(f"cyclegan fid: {error}", file=sys.stderr)
         return 1
+    finally:
+        if state:
+            state.destroy_process_group()
     return 0
 
 
