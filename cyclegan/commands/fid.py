@@ -151,7 +151,7 @@ def _work(options: argparse.Namespace) -> dict:
 
 
 def _common_folders(generated: str, reference: str) -> list[str]:
-    names = [{path.name for path in Path(side).glob("*/")} for side in (generated, reference)]
+    names = [{path.name for path in Path(side).iterdir() if path.is_dir()} for side in (generated, reference)]
     if not names[0] & names[1]:
         raise ValueError(f"{generated} and {reference} have no sub-folders of the same names")
     return sorted(names[0] & names[1])
@@ -209,7 +209,7 @@ def _warn(warnings: list[str]) -> None:
 
 def _print_published(options: argparse.Namespace, generated: str) -> None:
     published = PUBLISHED[options.published]
-    ours, cards = {}, {}
+    ours = {}
     for protocol in PUBLISHED_PROTOCOLS:
         extractor = _extractor(options, protocol)
         if not extractor.is_fid:
@@ -221,10 +221,10 @@ def _print_published(options: argparse.Namespace, generated: str) -> None:
                 f"{options.published} is published for {published.n_real} real ({published.reference}) and "
                 f"{published.n_fake} translated test images, got {counts[0]} and {counts[1]}"
             )
-        ours[protocol], cards[protocol] = result.numbers["fid"], result.card
+        ours[protocol] = result.numbers["fid"]
+        if options.card and rank_and_world()[0] == 0:
+            save_card(options.card.with_suffix(f".{protocol}.json"), result.card)
     if rank_and_world()[0] == 0:
-        if options.card:
-            save_card(options.card, cards["pytorch-fid"] | {"numbers": ours, "protocols": cards})
         for name, numbers in sorted({**published.results, "yours": ours}.items(), key=lambda row: row[1]["clean"]):
             print(f"{name:14s}" + "".join(f"  {key} {numbers.get(key, float('nan')):7.2f}" for key in ours))
         print(f"FID:  {ours['pytorch-fid']}")

@@ -24,7 +24,7 @@ from cyclegan.networks.pretrained import sha256_of
 KEPT = 20_000  # rows: beyond, a covariance is what we keep unless a metric needs the features themselves
 
 ODDITIES = {
-    "jpeg": "JPEG files, whose compression alone moves an FID by several units: save translations as PNG",
+    "jpeg": "JPEG files, whose compression alone moves the FID: save translations as PNG",
     "16-bit": "16-bit grey pictures, which every FID tool cuts at 255 instead of scaling them: convert them to 8 bits",
     "alpha": "pictures with transparency, which every FID tool drops instead of compositing it",
     "grey": "grey pictures, repeated over three channels",
@@ -201,6 +201,8 @@ def _oddities(image: Image.Image) -> list[str]:
 def _batches(
     pictures: Pictures, batch_size: int, workers: int, progress: bool
 ) -> Iterator[tuple[list[Tensor], list[str]]]:
+    if pictures.read is not None:
+        workers = 0  # it may hold a generator on a GPU, which a forked worker cannot use
     loader = DataLoader(_Reader(pictures), batch_size, num_workers=workers, collate_fn=list)
     with tqdm(total=len(pictures.files), unit="image", disable=None if progress else True, leave=False) as bar:
         for batch in loader:

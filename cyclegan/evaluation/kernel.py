@@ -51,12 +51,9 @@ def kid_spread(x: Tensor, y: Tensor, draws: int = 200, seed: int = 0) -> Tensor:
     """
     x, y = _checked(x, y)
     generator = torch.Generator().manual_seed(seed)
-    within_x, within_y, across = polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y)
-    values = []
-    for _ in range(draws):
-        a, b = _times_drawn(len(x), generator).to(x), _times_drawn(len(y), generator).to(y)
-        values.append(_weighted(within_x, a) + _weighted(within_y, b) - 2 * (a @ across @ b) / (a.sum() * b.sum()))
-    return torch.stack(values).std()
+    a, b = (_times_drawn(len(z), draws, generator).to(z) for z in (x, y))
+    across = _weighted_sum(x, y, a, b) / (a.sum(1) * b.sum(1))
+    return (_weighted_mean_between(x, a) + _weighted_mean_between(y, b) - 2 * across).std()
 
 
 def _checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,18 +67,30 @@ def _checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def _mean_between(x: Tensor) -> Tensor:
     """Mean kernel value over all pairs of different rows."""
     total = sum(polynomial_kernel(rows, x).sum() for rows in x.split(ROWS))
-    diagonal = ((x.square().sum(1) / x.shape[1] + 1) ** 3).sum()
-    return (total - diagonal) / (len(x) * (len(x) - 1))
+    return (total - _diagonal(x).sum()) / (len(x) * (len(x) - 1))
+
+
+def _diagonal(x: Tensor) -> Tensor:
+    """Kernel value of each row with itself."""
+    return (x.square().sum(1) / x.shape[1] + 1) ** 3
 
 
 def _drawn(x: Tensor, size: int, random: np.random.RandomState) -> Tensor:
     return x[torch.from_numpy(random.choice(len(x), size, replace=False)).to(x.device)]
 
 
-def _times_drawn(n: int, generator: torch.Generator) -> Tensor:
-    return torch.bincount(torch.randint(n, (n,), generator=generator), minlength=n)
+def _times_drawn(n: int, draws: int, generator: torch.Generator) -> Tensor:
+    """How often each of n images comes up when n are drawn with replacement, (draws, n)."""
+    chosen = torch.randint(n, (draws, n), generator=generator)
+    return torch.zeros(draws, n).scatter_add_(1, chosen, torch.ones(draws, n))
 
 
-def _weighted(kernel: Tensor, weights: Tensor) -> Tensor:
-    pairs = weights.sum() ** 2 - weights.square().sum()
-    return (weights @ kernel @ weights - weights.square() @ kernel.diagonal()) / pairs
+def _weighted_sum(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Sum over all pairs of kernel values times their two weights, for (draws, n) and (draws, m) weights."""
+    parts = zip(x.split(ROWS), a.split(ROWS, dim=1), strict=True)
+    return sum(((weights @ polynomial_kernel(rows, y)) * b).sum(1) for rows, weights in parts)
+
+
+def _weighted_mean_between(x: Tensor, weights: Tensor) -> Tensor:
+    pairs = weights.sum(1) ** 2 - weights.square().sum(1)
+    return (_weighted_sum(x, x, weights, weights) - weights.square() @ _diagonal(x)) / pairs

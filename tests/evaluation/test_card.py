@@ -60,6 +60,10 @@ def test_results_of_two_measurements_are_refused(tmp_path, card, capsys, keys, v
     assert "cannot be compared" in message and keys[0] in message and message.count("\n") == 1
 
 
+def test_bootstrap_draws_do_not_make_another_measurement(tmp_path, card):
+    assert compare(tmp_path, card, changed(card, "settings", "bootstrap", value=100)) == 0
+
+
 def test_results_against_an_unknown_reference_are_refused(tmp_path, card, capsys):
     unknown = changed(card, "real", "fingerprint", value=None)
     assert compare(tmp_path, unknown, unknown) == 1

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cyclegan.evaluation.content import change, edge_agreement, luminance_correlation
+from cyclegan.evaluation.content import change, cycle_error, edge_agreement, identity_error, luminance_correlation
 from cyclegan.evaluation.extractors import inception
 from cyclegan.evaluation.frechet import frechet_distance
 from cyclegan.evaluation.pairs import pairs_by_name, score_content, score_sifid, score_truth
@@ -21,6 +21,14 @@ def test_a_copy_keeps_everything_and_changes_nothing(pictures):
     assert luminance_correlation(pictures, pictures).tolist() == pytest.approx([1, 1])
     assert edge_agreement(pictures, pictures).tolist() == pytest.approx([1, 1])
     assert change(pictures, pictures).tolist() == [0, 0]
+
+
+def test_cycle_and_identity_errors_are_mean_absolute_differences(pictures):
+    def lighter(x):
+        return x + 0.5
+
+    assert cycle_error(pictures, lighter, lambda x: x - 0.25).tolist() == pytest.approx([0.25, 0.25])
+    assert identity_error(pictures, lighter).tolist() == pytest.approx([0.5, 0.5])
 
 
 def test_a_negative_keeps_its_edges_and_turns_its_luminance(pictures):

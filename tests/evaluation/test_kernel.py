@@ -44,9 +44,10 @@ def test_subsets_are_those_of_torch_fidelity():
 
 def test_kid_does_not_depend_on_how_the_kernel_matrix_is_cut(monkeypatch):
     x, y = features(50), features(37, seed=1)
-    whole = kid(x, y)
+    whole, spread = kid(x, y), kid_spread(x, y, draws=5)
     monkeypatch.setattr("cyclegan.evaluation.kernel.ROWS", 7)
     assert kid(x, y).item() == pytest.approx(whole.item(), rel=1e-10)
+    assert kid_spread(x, y, draws=5).item() == pytest.approx(spread.item(), rel=1e-10)
 
 
 def test_kid_of_small_sets_is_unbiased():
