@@ -212,7 +212,7 @@ def _print_published(options: argparse.Namespace, generated: str) -> None:
     ours = {}
     for protocol in PUBLISHED_PROTOCOLS:
         extractor = _extractor(options, protocol)
-        if not extractor.is_fid:
+        if not extractor.is_fid or extractor.layer != "2048":
             raise ValueError(f"the published numbers are FIDs; {extractor.name} at layer {extractor.layer} gives none")
         result = evaluate(generated, options.reference, extractor, **_work(options))
         counts = result.card["real"]["n"], result.card["fake"]["n"]

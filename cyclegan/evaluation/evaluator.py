@@ -41,6 +41,10 @@ class Settings:
     bootstrap: int = 0  # draws for the standard errors of fid and kid, 0 for none
     seed: int = 2020  # torch-fidelity's
 
+    def __post_init__(self) -> None:
+        if self.bootstrap < 0 or self.bootstrap == 1:
+            raise ValueError(f"bootstrap takes 0 or at least 2 draws, got {self.bootstrap}")
+
 
 DEFAULTS = Settings()
 

@@ -116,14 +116,17 @@ def test_a_run_folder_stands_for_its_translations(folders, make_folder, publishe
     assert capsys.readouterr().out.splitlines()[-1] == of_run
 
 
-def test_published_protocols_want_their_counts(folders, published_weights, capsys, monkeypatch):
-    line = failure(capsys, [*folders, "--published", "horse2zebra", *FAST])
+def test_published_protocols_want_their_network_and_counts(folders, published_weights, tmp_path, capsys, monkeypatch):
+    arguments = [*folders, "--published", "horse2zebra", "--num-workers", "0", "--cache", str(tmp_path)]
+    assert "inception-2015-12-05 at layer 64 gives none" in failure(capsys, [*arguments, *FAST])
+    line = failure(capsys, arguments)
     assert "140 real (testB) and 120 translated test images, got 6 and 5" in line
     monkeypatch.setitem(PUBLISHED, "horse2zebra", replace(PUBLISHED["horse2zebra"], n_real=6, n_fake=5))
-    assert main([*folders, "--published", "horse2zebra", *FAST]) == 0
+    assert main([*arguments, "--card", str(tmp_path / "card.json")]) == 0
     output = capsys.readouterr().out
     assert re.search(r"CycleGAN +pytorch-fid +77\.20 +clean +75\.17", output)
     assert re.search(r"yours +pytorch-fid +\d+\.\d\d +clean +\d+\.\d\d", output)
+    assert json.loads((tmp_path / "card.clean.json").read_text())["protocol"] == "clean"
 
 
 @pytest.mark.parametrize("missing", [0, 1])
@@ -148,4 +151,5 @@ def test_unusable_inputs_fail_in_one_line(folders, published_weights, tmp_path, 
     assert "no metric fud" in failure(capsys, [*folders, *FAST, "--metrics", "fud"])
     assert "no weights file nowhere.pth" in failure(capsys, [*folders, *FAST, "--inception-weights", "nowhere.pth"])
     assert "no extractor 'dino'" in failure(capsys, [*folders, *FAST, "--extractor", "dino"])
+    assert "bootstrap takes 0 or at least 2 draws" in failure(capsys, [*folders, *FAST, "--bootstrap", "1"])
     assert "sofa" in failure(capsys, [*folders, *FAST[:-1], "sofa"])
