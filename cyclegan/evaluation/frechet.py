@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.linalg.lapack import dsygst
 from torch import Tensor
 
 from cyclegan.evaluation.statistics import Statistics
@@ -58,19 +59,20 @@ def _root_trace(a: Statistics, b: Statistics) -> Tensor:
         return _sum_of_roots(a.factor @ b.sigma @ a.factor.T)
     if b.factor is not None:
         return _sum_of_roots(b.factor @ a.sigma @ b.factor.T)
-    root = _root(a.sigma)
-    return _sum_of_roots(root.T @ b.sigma @ root)
+    return _sum_of_roots(_congruent(a.sigma, b.sigma))
 
 
 def _sum_of_roots(matrix: Tensor) -> Tensor:
-    """Of the eigenvalues of a symmetric positive semidefinite matrix."""
-    return torch.linalg.eigvalsh((matrix + matrix.T) / 2).clamp(min=0).sqrt().sum()
+    """Of the eigenvalues of a symmetric positive semidefinite matrix, of which only the lower triangle is read."""
+    return torch.linalg.eigvalsh(matrix, UPLO="L").clamp(min=0).sqrt().sum()
 
 
-def _root(sigma: Tensor) -> Tensor:
-    """R with R R' = sigma: Cholesky's where sigma has full rank, else from its eigenvectors."""
-    lower, failed = torch.linalg.cholesky_ex(sigma)
-    if not failed:
-        return lower
-    values, vectors = torch.linalg.eigh((sigma + sigma.T) / 2)
-    return vectors * values.clamp(min=0).sqrt()
+def _congruent(a: Tensor, b: Tensor) -> Tensor:
+    """R' b R for an R with R R' = a: its eigenvalues are those of a b, and it is symmetric."""
+    lower, rank_deficient = torch.linalg.cholesky_ex(a)
+    if not rank_deficient:
+        product, _ = dsygst(b.numpy(), lower.numpy(), itype=2, lower=1)  # a third of the time of two products
+        return torch.from_numpy(product)
+    values, vectors = torch.linalg.eigh(a)
+    root = vectors * values.clamp(min=0).sqrt()
+    return root.T @ b @ root
