@@ -116,7 +116,7 @@ def _save_stats(options: argparse.Namespace, extractor: Extractor, generated: st
     metrics = ["fid", "kid"] if options.with_features else ["fid"]
     features = side_of(generated, extractor, metrics, **_work(options))
     if rank_and_world()[0] == 0:
-        target = Path(options.reference).with_suffix(".npz")
+        target = Path(options.reference.removesuffix(".npz") + ".npz")
         save_statistics(target, features, options.with_features)
         _warn(features.warnings)
         print(f"{target}: {_identity(extractor)}, n = {features.n}")
@@ -174,20 +174,26 @@ def _pair_numbers(options: argparse.Namespace, generated: str) -> dict[str, floa
 
 def _print_result(result: Evaluation, folders: dict[str, Evaluation], extractor: Extractor) -> None:
     _warn(result.warnings)
-    real, fake = result.card["real"]["n"], result.card["fake"]["n"]
-    print(f"{_identity(extractor)}, n_real = {real or 'unknown'}, n_fake = {fake or 'unknown'}")
-    for name, part in folders.items():
-        counts = f"n_real = {part.card['real']['n']}, n_fake = {part.card['fake']['n']}"
-        print(f"{name}: {', '.join(f'{key} {value:.5g}' for key, value in part.numbers.items())} ({counts})")
-    for key in folders and result.numbers:
-        values = [part.numbers[key] for part in folders.values() if key in part.numbers]
-        if values:
-            print(f"mean of {len(values)} folders: {key} {sum(values) / len(values):.5g}")
-    last = next(iter(result.numbers))
-    for key, value in result.numbers.items():
-        if key != last:
-            print(f"{_label(key)}: {value}")
+    print(f"{_identity(extractor)}, {_counts(result)}")
+    if folders:
+        _print_folders(folders)
+    last, *others = result.numbers
+    for key in others:
+        print(f"{_label(key)}: {result.numbers[key]}")
     print(f"{_label(last)}:  {result.numbers[last]}")  # pytorch-fid's last line, two spaces and all
+
+
+def _print_folders(folders: dict[str, Evaluation]) -> None:
+    for name, part in folders.items():
+        print(f"{name}: {', '.join(f'{key} {value:.5g}' for key, value in part.numbers.items())} ({_counts(part)})")
+    for key in next(iter(folders.values())).numbers:
+        mean = sum(part.numbers[key] for part in folders.values()) / len(folders)
+        print(f"mean of {len(folders)} folders: {key} {mean:.5g}")
+
+
+def _counts(result: Evaluation) -> str:
+    real, fake = (result.card[side]["n"] or "unknown" for side in ("real", "fake"))
+    return f"n_real = {real}, n_fake = {fake}"
 
 
 def _label(key: str) -> str:

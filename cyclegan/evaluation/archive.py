@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 import zipfile
 from dataclasses import replace
@@ -42,11 +41,9 @@ def load_statistics(path: Path | str) -> FeatureSet:
         )
     statistics = Statistics.of(features) if "mu" not in arrays else _given(arrays, path)
     identity = {key: str(arrays[key]) for key in IDENTITY} if "protocol" in arrays else None
-    warnings = (
-        [str(text) for text in arrays.get("warnings", [])]
-        if identity
-        else [f"{path} does not say its protocol or weights: make sure that they are the same"]
-    )
+    warnings = [str(text) for text in arrays.get("warnings", [])]
+    if identity is None:
+        warnings.append(f"{path} does not say its protocol or weights: make sure that they are the same")
     marks = str(arrays["fingerprint"]) if "fingerprint" in arrays else None
     return FeatureSet(statistics, features, str(path), marks, identity, warnings)
 
@@ -105,14 +102,9 @@ def _description(features: FeatureSet) -> dict[str, np.ndarray]:
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with open(handle, "wb") as file:
-            np.savez(file, **arrays)
-        os.chmod(name, 0o644)  # mkstemp's files are for their owner only
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        np.savez(f"{scratch}/whole.npz", **arrays)
+        Path(scratch, "whole.npz").replace(path)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

@@ -46,6 +46,8 @@ class Extractor:
         features = self.network(self.prepared(pictures))
         if features.ndim != 2 or len(features) != len(pictures):
             raise ValueError(f"extractor {self.name} must return ({len(pictures)}, d), not {tuple(features.shape)}")
+        if not features.isfinite().all():
+            raise ValueError(f"extractor {self.name} gave features that are not finite")
         return features.float().cpu()
 
     def prepared(self, pictures: Sequence[Tensor]) -> Tensor:

@@ -131,9 +131,7 @@ def collect(
     `keep` bounds the memory (None keeps every feature). Raises ImageError naming a file that cannot be read.
     """
     if len(pictures.files) < 2:
-        raise ValueError(
-            f"a distance needs at least 2 images on each side, got {len(pictures.files)}: {pictures.files}"
-        )
+        raise ValueError(f"a distance needs at least 2 images on each side, got {[str(p) for p in pictures.files]}")
     rank, world = rank_and_world()
     share = Pictures(pictures.files[rank::world], pictures.read)
     collection, oddities = Collection(keep), Counter()

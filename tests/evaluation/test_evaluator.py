@@ -195,6 +195,12 @@ def test_a_network_of_the_wrong_shape_is_named(folders, network):
         evaluate(*folders, from_callable("odd", network))
 
 
+def test_features_that_are_not_finite_are_refused(extractor):
+    broken = from_callable("broken", lambda x: x.float().mean((2, 3)) * float("nan"))
+    with pytest.raises(ValueError, match="broken gave features that are not finite"):
+        broken([torch.zeros(3, 4, 4, dtype=torch.uint8)])
+
+
 def test_float_pictures_are_not_taken_for_bytes(extractor):
     with pytest.raises(ValueError, match=r"uint8 \(3, h, w\), got torch.float32"):
         extractor([torch.zeros(3, 4, 4)])

@@ -60,9 +60,16 @@ def test_a_truncated_file_in_the_cache_is_not_used(weights, cache):
 
 def test_a_damaged_download_leaves_nothing_behind(weights, cache, tmp_path):
     (tmp_path / "published.pth").write_bytes(BYTES[:-1])
-    with pytest.raises(WeightsError, match="damaged"):
+    with pytest.raises(WeightsError, match="arrived damaged"):
         find_weights(weights)
     assert list(cache.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_what_to_fetch(weights, cache):
+    cache.parent.mkdir(parents=True)
+    cache.touch()  # a file where the folder should be
+    with pytest.raises(WeightsError, match=r"a\.pth could not be downloaded .* put it into"):
+        find_weights(weights)
 
 
 @pytest.mark.parametrize("download", [False, True])
