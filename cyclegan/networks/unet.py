@@ -75,7 +75,7 @@ class UnetGenerator(nn.Module):
         dropout: NonNegativeFloat = 0.0,
     ):
         super().__init__()
-        self.multiple = 2**downs
+        self.multiple = self.smallest = 2**downs
         block = UnetBlock(width * 8, width * 8, norm)
         for _ in range(downs - 5):
             block = UnetBlock(width * 8, width * 8, norm, dropout, block)
