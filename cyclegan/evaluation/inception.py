@@ -1,0 +1,127 @@
+"""The Inception-v3 of the FID, from torchvision's blocks, and torchvision's own for weights trained there.
+
+The network of TensorFlow's file of 2015-12-05 differs from torchvision's in its pools only, but on the same weights
+that moves the 2048 features by half their size: averages leave the padding out, and the last block takes a maximum
+("likely an error", says pytorch-fid, kept since every published FID has it).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.inception import BasicConv2d, Inception3, InceptionE
+
+from cyclegan.networks.pretrained import WeightsError, WeightsFile
+
+LAYERS = (64, 192, 768, 2048)
+FID_WEIGHTS = WeightsFile(
+    names=("pt_inception-2015-12-05-6726825d.pth", "weights-inception-2015-12-05-6726825d.pth"),
+    url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+    sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    variable="CYCLEGAN_INCEPTION_WEIGHTS",
+)
+FID_CLASSES = 1008
+
+
+class Inception(nn.Module):
+    """(n, 3, 299, 299) in [-1, 1] to (n, layer) features: the maps after that layer, averaged.
+
+    `state` has torchvision's names; it alone says which of the two networks it belongs to. `layer` is the number of
+    channels: 64 and 192 after the first and second maximum pool, 768 after Mixed_6e, 2048 after Mixed_7c.
+    """
+
+    def __init__(self, state: dict[str, Tensor], layer: int = 2048):
+        super().__init__()
+        if layer not in LAYERS:
+            raise ValueError(f"layer {layer} is not one of {LAYERS}")
+        self.stages = nn.Sequential(*_stages(_loaded(state))[: LAYERS.index(layer) + 1])
+
+    def maps(self, x: Tensor) -> Tensor:
+        """(n, 3, 299, 299) in [-1, 1] to the (n, layer, h, w) maps themselves."""
+        return self.stages(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.maps(x).mean((2, 3))
+
+
+def read_state(path: Path | str) -> dict[str, Tensor]:
+    """An Inception's tensors by torchvision's names, from a file of tensors; raises WeightsError naming the file."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file raises anything from EOFError to UnpicklingError
+        raise WeightsError(f"{path} is no file of weights that torch.load(weights_only=True) reads") from error
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise WeightsError(f"{path} holds a {type(state).__name__}, not a state dict of Inception-v3")
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    if "fc.weight" not in state or "Conv2d_1a_3x3.conv.weight" not in state:
+        raise WeightsError(f"{path} is not an Inception-v3: it lacks Conv2d_1a_3x3.conv.weight or fc.weight")
+    return state
+
+
+def random_state(seed: int = 0) -> dict[str, Tensor]:
+    """Weights of the FID's network drawn at random, for tests that must run where the real ones are not."""
+    trunk = Inception3(num_classes=FID_CLASSES, aux_logits=False, init_weights=False)
+    generator = torch.Generator().manual_seed(seed)
+    for module in trunk.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, generator=generator)
+    return trunk.state_dict()
+
+
+def is_fid_network(state: dict[str, Tensor]) -> bool:
+    return len(state["fc.weight"]) == FID_CLASSES and not any(key.startswith("AuxLogits.") for key in state)
+
+
+def _loaded(state: dict[str, Tensor]) -> Inception3:
+    trunk = Inception3(num_classes=len(state["fc.weight"]), aux_logits=False, init_weights=False)
+    if is_fid_network(state):
+        _take_fid_pools(trunk)
+    trunk_state = {key: value for key, value in state.items() if not key.startswith("AuxLogits.")}
+    try:
+        trunk.load_state_dict(trunk_state)
+    except RuntimeError as error:
+        raise WeightsError(f"these are not Inception-v3's weights: {str(error).splitlines()[1].strip()}") from error
+    return _fused(trunk.eval())
+
+
+def _take_fid_pools(trunk: Inception3) -> None:
+    averaging = (trunk.Mixed_5b, trunk.Mixed_5c, trunk.Mixed_5d, trunk.Mixed_6b, trunk.Mixed_6c, trunk.Mixed_6d)
+    for block in (*averaging, trunk.Mixed_6e, trunk.Mixed_7b):
+        convolution = block.branch_pool.conv
+        block.branch_pool = _AfterUnpaddedMean(convolution.in_channels, convolution.out_channels, kernel_size=1)
+    trunk.Mixed_7c = _LastBlock(2048)
+
+
+class _AfterUnpaddedMean(BasicConv2d):
+    """The convolution after a block's average pool, with the padding's zeros taken out of the averages."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        inside = F.avg_pool2d(torch.ones_like(x[:1, :1]), 3, stride=1, padding=1)  # share of each window, (1, 1, h, w)
+        return super().forward(x / inside)
+
+
+class _LastBlock(InceptionE):
+    def _forward(self, x: Tensor) -> list[Tensor]:
+        *branches, _ = super()._forward(x)
+        return [*branches, self.branch_pool(F.max_pool2d(x, 3, stride=1, padding=1))]
+
+
+def _fused(trunk: Inception3) -> Inception3:
+    for unit in trunk.modules():
+        if isinstance(unit, BasicConv2d):
+            unit.conv, unit.bn = fuse_conv_bn_eval(unit.conv, unit.bn), nn.Identity()
+    return trunk
+
+
+def _stages(trunk: Inception3) -> list[nn.Sequential]:
+    """The trunk in four, one for each of LAYERS."""
+    first = (trunk.Conv2d_1a_3x3, trunk.Conv2d_2a_3x3, trunk.Conv2d_2b_3x3, trunk.maxpool1)
+    second = (trunk.Conv2d_3b_1x1, trunk.Conv2d_4a_3x3, trunk.maxpool2)
+    fives = (trunk.Mixed_5b, trunk.Mixed_5c, trunk.Mixed_5d)
+    sixes = (trunk.Mixed_6a, trunk.Mixed_6b, trunk.Mixed_6c, trunk.Mixed_6d, trunk.Mixed_6e)
+    last = (trunk.Mixed_7a, trunk.Mixed_7b, trunk.Mixed_7c)
+    return [nn.Sequential(*stage) for stage in (first, second, fives + sixes, last)]

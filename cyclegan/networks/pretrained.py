@@ -1,0 +1,95 @@
+"""Files of pretrained weights: found on this machine or downloaded, and known by their sha256."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A published file of weights: the names it goes by, where it is, and the sha256 of its bytes."""
+
+    names: tuple[str, ...]
+    url: str
+    sha256: str
+    variable: str  # environment variable with the path of a copy
+
+
+class WeightsError(RuntimeError):
+    """Weights that are not there or not what they should be; the message says what to do."""
+
+
+def find_weights(weights: WeightsFile, path: Path | str | None = None, download: bool = True) -> Path:
+    """The local file: `path`, else the environment variable, else torch hub's cache, else downloaded into that cache.
+
+    A path that the user names is taken as it is, since it may be another network of the same shape; the cache and the
+    download must have the sha256. Raises WeightsError with one line.
+    """
+    named = path or os.environ.get(weights.variable)
+    if named:
+        if not Path(named).is_file():
+            source = "" if path else f" (from {weights.variable})"
+            raise WeightsError(f"no weights file {named}{source}: expected {weights.names[0]} from {weights.url}")
+        return Path(named)
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    for name in weights.names:
+        if (folder / name).is_file():
+            return _verified(folder / name, weights)
+    if not download:
+        raise WeightsError(_what_to_do(weights, folder, "is not there"))
+    return _downloaded(weights, folder)
+
+
+def sha256_of(path: Path) -> str:
+    with open(path, "rb") as file:
+        if hasattr(hashlib, "file_digest"):
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256()  # Python 3.10
+        while block := file.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()
+
+
+def _verified(path: Path, weights: WeightsFile) -> Path:
+    found = sha256_of(path)
+    if found != weights.sha256:
+        raise WeightsError(f"{path} is damaged: sha256 {found} instead of {weights.sha256}; delete it and try again")
+    return path
+
+
+def _downloaded(weights: WeightsFile, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=folder, suffix=".part")
+    try:
+        with open(handle, "wb") as file, urllib.request.urlopen(weights.url, timeout=30) as response:
+            _copy(response, file, weights.names[0])
+        return _verified(Path(name), weights).rename(folder / weights.names[0])
+    except OSError as error:  # URLError is one
+        reason = getattr(error, "reason", error)
+        raise WeightsError(_what_to_do(weights, folder, f"could not be downloaded ({reason})")) from error
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _copy(response: BinaryIO, file: BinaryIO, name: str) -> None:
+    total = int(response.headers.get("Content-Length") or 0) or None
+    with tqdm(total=total, unit="B", unit_scale=True, desc=name, disable=None) as bar:
+        while block := response.read(1 << 20):
+            file.write(block)
+            bar.update(len(block))
+
+
+def _what_to_do(weights: WeightsFile, folder: Path, problem: str) -> str:
+    return (
+        f"{weights.names[0]} {problem}: fetch {weights.url} (sha256 {weights.sha256}) and put it into {folder}, "
+        f"or name a copy in {weights.variable}"
+    )

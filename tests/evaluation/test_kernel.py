@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+import torch
+
+from cyclegan.evaluation.kernel import kid, kid_of_subsets, kid_spread
+
+
+def features(n, d=16, shift=0.0, seed=0):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed)) + shift
+
+
+def test_kid_is_the_mean_over_pairs_of_different_images():
+    x, y = features(5, d=3).double().numpy(), features(4, d=3, seed=1).double().numpy()
+
+    def k(a, b):
+        return (np.dot(a, b) / 3 + 1) ** 3
+
+    within_x = np.mean([k(x[i], x[j]) for i in range(5) for j in range(5) if i != j])
+    within_y = np.mean([k(y[i], y[j]) for i in range(4) for j in range(4) if i != j])
+    across = np.mean([k(a, b) for a in x for b in y])
+    assert kid(torch.tensor(x), torch.tensor(y)).item() == pytest.approx(within_x + within_y - 2 * across, rel=1e-12)
+
+
+def test_kid_does_not_depend_on_how_the_kernel_matrix_is_cut(monkeypatch):
+    x, y = features(50), features(37, seed=1)
+    whole = kid(x, y)
+    monkeypatch.setattr("cyclegan.evaluation.kernel.ROWS", 7)
+    assert kid(x, y).item() == pytest.approx(whole.item(), rel=1e-10)
+
+
+def test_kid_of_small_sets_is_unbiased():
+    values = [kid(features(10, seed=2 * s), features(15, seed=2 * s + 1)).item() for s in range(400)]
+    error = np.std(values) / len(values) ** 0.5
+    assert abs(np.mean(values)) < 3 * error
+    assert min(values) < 0
+
+
+def test_kid_over_one_subset_of_everything_is_kid():
+    x, y = features(30), features(30, shift=0.3, seed=1)
+    mean, deviation = kid_of_subsets(x, y, subsets=3)
+    assert mean.item() == pytest.approx(kid(x, y).item(), rel=1e-10)
+    assert deviation.item() == pytest.approx(0, abs=1e-12)
+
+
+def test_subsets_repeat_with_their_seed_only():
+    x, y = features(60), features(50, seed=1)
+    assert kid_of_subsets(x, y, 5, 20, seed=1) == kid_of_subsets(x, y, 5, 20, seed=1)
+    assert kid_of_subsets(x, y, 5, 20, seed=1) != kid_of_subsets(x, y, 5, 20, seed=2)
+
+
+def test_bootstrap_spread_is_the_deviation_over_new_draws_of_images():
+    fresh = torch.stack([kid(features(60, seed=2 * s), features(60, shift=0.5, seed=2 * s + 1)) for s in range(200)])
+    estimates = [kid_spread(features(60, seed=s), features(60, shift=0.5, seed=999 + s), draws=60) for s in range(20)]
+    assert np.mean(estimates) == pytest.approx(fresh.std().item(), rel=0.2)
+
+
+@pytest.mark.parametrize("x, y, message", [((1, 4), (5, 4), "at least 2 images"), ((5, 4), (5, 3), "one d")])
+def test_kid_of_unusable_features_says_why(x, y, message):
+    with pytest.raises(ValueError, match=message):
+        kid(torch.zeros(x), torch.zeros(y))
