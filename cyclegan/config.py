@@ -23,13 +23,16 @@ from pydantic import (
     create_model,
 )
 
+from cyclegan.errors import UserError
+
 OPTIONS = Path(__file__).parents[1] / "options"
 NAMED = ("algorithm", "generator", "discriminator")  # sections whose options depend on their `name`
 Size = PositiveInt | tuple[PositiveInt, PositiveInt]  # a square's side, or (height, width)
 Fraction = typing.Annotated[float, Field(ge=0, lt=1)]
+Probability = typing.Annotated[float, Field(ge=0, le=1)]
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A setting that cannot be; the message names the key, what was expected and the nearest right word."""
 
 
@@ -57,7 +60,7 @@ class Data(Section):
     )
     load_size: Size = Field(286, description="pixels: side, or [height, width]; scale_width uses the width")
     crop_size: Size = Field(256, description="pixels: side, or [height, width]")
-    flip: Fraction | Literal[1] = Field(0.5, description="probability of a horizontal flip")
+    flip: Probability = Field(0.5, description="probability of a horizontal flip")
     pairing: Literal["random", "ordered"] = Field(
         "random", description="B drawn at random for each A, or the same place in B's list"
     )
@@ -228,12 +231,12 @@ def signature(target: Callable) -> inspect.Signature:
 
 
 def _find(name: str) -> Path:
-    for path in (Path(name), Path("options") / f"{name}.yaml", OPTIONS / f"{name}.yaml"):
+    given, name = Path(name), name.removesuffix(".yaml")
+    for path in (given, Path("options") / f"{name}.yaml", OPTIONS / f"{name}.yaml"):
         if path.is_file():
             return path
     shipped = sorted(path.stem for folder in {Path("options"), OPTIONS} for path in folder.glob("*.yaml"))
-    name = name.removesuffix(".yaml")
-    raise ConfigError(f"--config: no file {name} and none of that name in options/; {_unknown(name, shipped)}")
+    raise ConfigError(f"--config: no file {given}, nor one of that name in options/; {_unknown(name, shipped)}")
 
 
 class _Loader(yaml.SafeLoader):

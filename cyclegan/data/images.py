@@ -9,11 +9,13 @@ import cv2
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
+from cyclegan.errors import UserError
+
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's "L"
 
 
-class ImageError(ValueError):
+class ImageError(UserError, ValueError):
     """A picture that cannot be used; the message names the file and the reason."""
 
 

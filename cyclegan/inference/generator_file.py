@@ -12,13 +12,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from cyclegan.errors import UserError
 from cyclegan.networks import build_generator
 
 KEY, FORMAT = "cyclegan", 1
 DIRECTIONS = ("AtoB", "BtoA")
 
 
-class GeneratorFileError(ValueError):
+class GeneratorFileError(UserError, ValueError):
     """A generator that cannot be loaded; the message names the file, what was found and what to do."""
 
 

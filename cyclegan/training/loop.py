@@ -25,6 +25,7 @@ from cyclegan.algorithms import build_algorithm
 from cyclegan.config import Config, ConfigError, load_config
 from cyclegan.data.dataset import EpochBatches, UnpairedDataset, epoch_length, new_loader
 from cyclegan.data.folders import find_split
+from cyclegan.errors import UserError
 from cyclegan.inference.generator_file import save_generator
 from cyclegan.training import checkpoint
 from cyclegan.training.ema import Ema
@@ -35,7 +36,7 @@ from cyclegan.training.schedules import LearningRate
 from cyclegan.training.stop import Stopper
 
 
-class Diverged(RuntimeError):
+class Diverged(UserError, RuntimeError):
     """Losses or weights became infinite or not a number."""
 
 
