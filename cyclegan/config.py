@@ -299,7 +299,9 @@ def _keys(model: type[BaseModel], path: list[str]) -> list[str]:
         field = model.model_fields.get(part)
         if field is None:  # a name of the user's, as in optimizer.groups.discriminators
             continue
-        model = field.annotation if isinstance(field.annotation, type) and field.annotation is not dict else OptimizerGroup
+        model = (
+            field.annotation if isinstance(field.annotation, type) and field.annotation is not dict else OptimizerGroup
+        )
     return list(model.model_fields)
 
 

@@ -79,7 +79,7 @@ def _bits(image: Image.Image) -> int:
 def _shallow_pixels(image: Image.Image, channels: int, background: str) -> np.ndarray:
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        canvas = Image.new("RGBA", image.size, ImageColor.getrgb(background) + (255,))
+        canvas = Image.new("RGBA", image.size, (*ImageColor.getrgb(background), 255))
         image = Image.alpha_composite(canvas, image).convert("RGB")
     pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
     return pixels if channels == 3 else pixels[..., None]
