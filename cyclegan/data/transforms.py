@@ -118,9 +118,8 @@ def _augmentation(where: str, options: dict[str, Any]) -> albumentations.BasicTr
     }
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=1)
-        raise ConfigError(
-            f"{where}.name: no albumentation {name!r}" + (f"; did you mean {nearest[0]}?" * bool(nearest))
-        )
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise ConfigError(f"{where}.name: no albumentation {name!r}{hint}")
     return _construct(where, known[name], options)
 
 

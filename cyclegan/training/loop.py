@@ -315,7 +315,7 @@ class Run:
             self._diverged(", ".join(name for name, value in losses.items() if value - value != 0))
         rates = {f"lr/{name}": optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()}
         self.journal.write(progress.images, progress.epoch, progress.steps, {**losses, **rates})
-        self.bar.set_description(f"epoch {progress.epoch + 1}", refresh=False)
+        self.bar.set_description(f"epoch {-(-progress.images // self.epoch_images)}", refresh=False)
         self.bar.set_postfix({name: f"{losses[name]:.3f}" for name in self.parameters})
 
     def _sample(self) -> None:
