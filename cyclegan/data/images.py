@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageColor, ImageOps
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from cyclegan.errors import UserError
 
@@ -59,6 +59,8 @@ def read_image(path: Path | str, channels: int = 3, background: str = "white") -
                 return _shallow_pixels(image, channels, background)
     except ImageError:
         raise
+    except UnidentifiedImageError:
+        raise ImageError(f"cannot read {path}: not a picture of a known kind, or damaged") from None
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error and more
         raise ImageError(f"cannot read {path}: {error or type(error).__name__}") from error
 
