@@ -1,0 +1,86 @@
+"""The contract of an algorithm, and finding one by name. To add one: one file here with one class, one YAML."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import abstractmethod
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from cyclegan.config import Config, ConfigError, build, complete
+from cyclegan.networks import DISCRIMINATORS, GENERATORS, build_generator
+from cyclegan.networks.initialize import initialize
+
+Terms = dict[str, Tensor]
+GIVEN = ("in_channels", "out_channels")  # follow from the data, not from options
+
+
+class Algorithm(nn.Module):
+    """Networks, who trains them, and their losses."""
+
+    @abstractmethod
+    def trained(self) -> dict[str, list[nn.Module]]:
+        """The networks that each optimizer updates."""
+
+    @abstractmethod
+    def generators(self) -> dict[str, nn.Module]:
+        """What to show, score and export, by direction ("AtoB", "BtoA")."""
+
+    @abstractmethod
+    def losses(self, batch: dict[str, Tensor]) -> Iterator[tuple[str, Terms]]:
+        """Yield (optimizer, terms) in update order; the terms add up to its loss.
+
+        The loop updates that optimizer's networks before it asks for the next pair.
+        """
+
+
+def algorithms() -> dict[str, type[Algorithm]]:
+    """Every algorithm by the name of its file."""
+    return {module.name: _load(module.name) for module in pkgutil.iter_modules(__path__)}
+
+
+def build_algorithm(config: Config) -> Algorithm:
+    """The algorithm of a run with fresh networks. Raises ConfigError for options that it does not know."""
+    return build("algorithm", algorithms(), config.algorithm, config)
+
+
+def complete_config(config: Config) -> Config:
+    """The same run with every option of its algorithm and networks written out, checked."""
+    _, algorithm = complete("algorithm", algorithms(), config.algorithm, given=["config"])
+    _, generator = complete("generator", GENERATORS, config.generator, given=GIVEN)
+    _, discriminator = complete("discriminator", DISCRIMINATORS, config.discriminator, given=GIVEN)
+    full = {"algorithm": algorithm, "generator": generator, "discriminator": discriminator}
+    return config.model_copy(update={key: {"name": vars(config)[key]["name"], **full[key]} for key in full})
+
+
+def new_generator(config: Config, source: str, target: str) -> nn.Module:
+    """A fresh generator from domain `source` to domain `target` ("A" or "B")."""
+    channels = {"A": config.data.A.channels, "B": config.data.B.channels}
+    given = {"in_channels": channels[source], "out_channels": channels[target]}
+    _, options = complete("generator", GENERATORS, config.generator, given=given)
+    try:
+        generator = build_generator({"name": config.generator["name"], **given, **options})
+    except ValueError as error:
+        raise ConfigError(f"generator: {error}") from None
+    initialize(generator, config.init.name, config.init.gain)
+    if options.get("skip"):
+        generator.start_as_identity()
+    return generator
+
+
+def new_discriminator(config: Config, channels: int) -> nn.Module:
+    """A fresh discriminator for pictures (or stacks of pictures) with so many channels."""
+    discriminator = build("discriminator", DISCRIMINATORS, config.discriminator, in_channels=channels)
+    return initialize(discriminator, config.init.name, config.init.gain)
+
+
+def _load(name: str) -> type[Algorithm]:
+    module = importlib.import_module(f"{__name__}.{name}")
+    (found,) = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Algorithm) and value.__module__ == module.__name__
+    ]
+    return found

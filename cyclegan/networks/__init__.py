@@ -1,0 +1,22 @@
+"""Networks by name. To add one: write its file, add its class here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from cyclegan.networks.patchgan import PatchDiscriminator, PixelDiscriminator
+from cyclegan.networks.resnet import ResnetGenerator
+from cyclegan.networks.unet import UnetGenerator
+
+GENERATORS: dict[str, type[nn.Module]] = {"resnet": ResnetGenerator, "unet": UnetGenerator}
+DISCRIMINATORS: dict[str, type[nn.Module]] = {"patch": PatchDiscriminator, "pixel": PixelDiscriminator}
+
+
+def build_generator(architecture: dict[str, Any]) -> nn.Module:
+    """A fresh generator from {"name": …, its options}; it keeps them as `architecture`, so that files can tell."""
+    options = dict(architecture)
+    generator = GENERATORS[options.pop("name")](**options)
+    generator.architecture = architecture
+    return generator

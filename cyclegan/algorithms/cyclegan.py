@@ -1,0 +1,113 @@
+"""CycleGAN (Zhu et al. 2017, arXiv 1703.10593): translate there and back, and arrive where you started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+
+from cyclegan.algorithms import Algorithm, Terms, new_discriminator, new_generator
+from cyclegan.config import Config, ConfigError
+from cyclegan.losses import Adversarial, critic_loss, gan_loss, gradient_penalty, l1_loss
+from cyclegan.replay import ReplayPool
+
+
+class Way(NamedTuple):
+    """All that the losses of one direction need: from `source` to `target` and back."""
+
+    source: str
+    target: str
+    real: Tensor  # (N, C, H, W), to be translated
+    goal: Tensor  # (N, C, H, W), real pictures of the target domain
+    there: nn.Module
+    back: nn.Module
+    critic: nn.Module  # judges pictures of the target domain
+    past: ReplayPool
+
+
+class CycleGAN(Algorithm):
+    """Two generators and two discriminators; equation 3 of the paper, identity loss as in its section 5.2.
+
+    Args:
+        adversarial: lsgan (the paper's), vanilla, nonsaturating, hinge, wgan or wgan-gp
+        cycle: weight of |G_BA(G_AB(a)) - a| and its mirror image
+        identity: weight of |G_AB(b) - b| and its mirror image; the reference's 0.5 x 10
+        sides: both, or only A or B: the one domain whose pictures are translated against a discriminator; the other
+            generator then learns only to bring them back
+        pool: past fakes kept for the discriminators
+        discriminator_updates: updates of the discriminators for each one of the generators
+        clamp: keep discriminator weights within +-clamp (Arjovsky et al. 2017); 0 leaves them free
+        gradient_penalty: weight of wgan-gp's penalty
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        adversarial: Adversarial = "lsgan",
+        cycle: NonNegativeFloat = 10.0,
+        identity: NonNegativeFloat = 5.0,
+        sides: Literal["both", "A", "B"] = "both",
+        pool: NonNegativeInt = 50,
+        discriminator_updates: PositiveInt = 1,
+        clamp: NonNegativeFloat = 0.0,
+        gradient_penalty: NonNegativeFloat = 10.0,
+    ):
+        super().__init__()
+        channels_a, channels_b = config.data.A.channels, config.data.B.channels
+        if identity and channels_a != channels_b:
+            raise ConfigError(
+                f"algorithm.identity: {channels_a} channels in A and {channels_b} in B cannot be compared; set it to 0"
+            )
+        self.adversarial, self.cycle, self.identity = adversarial, cycle, identity
+        self.discriminator_updates, self.clamp, self.gradient_penalty = discriminator_updates, clamp, gradient_penalty
+        self.sides = ("A", "B") if sides == "both" else (sides,)
+        self.G_AB, self.G_BA = new_generator(config, "A", "B"), new_generator(config, "B", "A")
+        if "A" in self.sides:
+            self.D_B, self.past_b = new_discriminator(config, channels_b), ReplayPool(pool)
+        if "B" in self.sides:
+            self.D_A, self.past_a = new_discriminator(config, channels_a), ReplayPool(pool)
+
+    def trained(self) -> dict[str, list[nn.Module]]:
+        critics = [self.D_B if side == "A" else self.D_A for side in self.sides]
+        return {"generators": [self.G_AB, self.G_BA], "discriminators": critics}
+
+    def generators(self) -> dict[str, nn.Module]:
+        return {"AtoB": self.G_AB, "BtoA": self.G_BA}
+
+    def losses(self, batch: dict[str, Tensor]) -> Iterator[tuple[str, Terms]]:
+        ways = [self._way(side, batch) for side in self.sides]
+        terms, fakes = {}, {}
+        for way in ways:
+            fakes[way.target] = fake = way.there(way.real)
+            terms[f"adversarial_{way.target}"] = gan_loss(way.critic(fake), self.adversarial)
+            terms[f"cycle_{way.source}"] = self.cycle * l1_loss(way.back(fake), way.real)
+            if self.identity:
+                terms[f"identity_{way.target}"] = self.identity * l1_loss(way.there(way.goal), way.goal)
+        yield "generators", terms
+
+        for _ in range(self.discriminator_updates):
+            terms = {}
+            for way in ways:
+                fake = way.past.swap(fakes[way.target])
+                terms[way.target] = critic_loss(way.critic(way.goal), way.critic(fake), self.adversarial)
+                if self.adversarial == "wgan-gp":
+                    penalty = gradient_penalty(way.critic, way.goal, fake)
+                    terms[f"penalty_{way.target}"] = self.gradient_penalty * penalty
+            yield "discriminators", terms
+            if self.clamp:
+                _clamp([way.critic for way in ways], self.clamp)
+
+    def _way(self, side: str, batch: dict[str, Tensor]) -> Way:
+        if side == "A":
+            return Way("A", "B", batch["A"], batch["B"], self.G_AB, self.G_BA, self.D_B, self.past_b)
+        return Way("B", "A", batch["B"], batch["A"], self.G_BA, self.G_AB, self.D_A, self.past_a)
+
+
+@torch.no_grad()
+def _clamp(critics: list[nn.Module], bound: float) -> None:
+    for critic in critics:
+        for parameter in critic.parameters():
+            parameter.clamp_(-bound, bound)

@@ -1,0 +1,322 @@
+"""What a run is: typed sections, YAML with dotted overrides, and errors that name the key and the nearest right one."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+)
+
+from cyclegan.errors import UserError
+
+OPTIONS = Path(__file__).parents[1] / "options"
+# Sections whose options depend on their `name`, and the name that is meant where none is given.
+NAMED = {"algorithm": "cyclegan", "generator": "resnet", "discriminator": "patch"}
+Size = PositiveInt | tuple[PositiveInt, PositiveInt]  # a square's side, or (height, width)
+Fraction = typing.Annotated[float, Field(ge=0, lt=1)]
+Probability = typing.Annotated[float, Field(ge=0, le=1)]
+
+
+class ConfigError(UserError, ValueError):
+    """A setting that cannot be; the message names the key, what was expected and the nearest right word."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=True, validate_assignment=True)
+
+
+class Domain(Section):
+    train: Path | None = Field(None, description="folder of training pictures; found below data.root if not given")
+    test: Path | None = Field(None, description="folder of test pictures; found below data.root if not given")
+    channels: Literal[1, 3] = Field(3, description="3 for colour, 1 for grey")
+    background: str = Field("white", description="colour behind transparent pixels: a name or '#rrggbb'")
+    augment: list[dict[str, Any]] = Field(
+        [], description="albumentations after crop and flip, e.g. [{name: ColorJitter, hue: 0.05, p: 0.5}]"
+    )
+
+
+class Data(Section):
+    root: Path | None = Field(None, description="folder with trainA, trainB, testA, testB (or train/A, or A/train)")
+    A: Domain = Domain()
+    B: Domain = Domain()
+    resize: Literal["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "none"] = Field(
+        "resize_and_crop",
+        description="to load_size, then a random crop; none rounds the sides to multiples of the generator's",
+    )
+    load_size: Size = Field(286, description="pixels: side, or [height, width]; scale_width uses the width")
+    crop_size: Size = Field(256, description="pixels: side, or [height, width]")
+    flip: Probability = Field(0.5, description="probability of a horizontal flip")
+    pairing: Literal["random", "ordered"] = Field(
+        "random", description="B drawn at random for each A, or the same place in B's list"
+    )
+    shuffle: bool = Field(True, description="a new order every epoch")
+    epoch_size: Literal["max", "min", "sum"] | PositiveInt = Field(
+        "max", description="pairs an epoch: of the larger domain, the smaller, both together, or a number"
+    )
+    limit: PositiveInt | None = Field(None, description="use only the first so many pictures of a domain")
+    corrupt: Literal["fail", "skip"] = Field("fail", description="what a damaged picture does to the run")
+    workers: NonNegativeInt = Field(2, description="loader processes for each training process; 0 loads in the loop")
+
+
+class Initial(Section):
+    name: Literal["normal", "xavier", "kaiming", "orthogonal"] = Field("normal", description="distribution")
+    gain: PositiveFloat = Field(0.02, description="standard deviation of normal, gain of xavier and orthogonal")
+
+
+class OptimizerGroup(Section):
+    lr: PositiveFloat | None = Field(None, description="learning rate in place of optimizer.lr")
+    betas: tuple[Fraction, Fraction] | None = Field(None, description="in place of optimizer.betas")
+    weight_decay: NonNegativeFloat | None = Field(None, description="in place of optimizer.weight_decay")
+
+
+class Optimizer(Section):
+    name: Literal["adam", "adamw", "sgd", "rmsprop"] = Field("adam", description="torch.optim")
+    lr: PositiveFloat = Field(2e-4, description="learning rate before the schedule; never scaled behind your back")
+    betas: tuple[Fraction, Fraction] = Field((0.5, 0.999), description="of adam and adamw")
+    momentum: Fraction = Field(0.0, description="of sgd and rmsprop")
+    weight_decay: NonNegativeFloat = Field(0.0, description="of all")
+    groups: dict[str, OptimizerGroup] = Field(
+        {}, description="other values for one optimizer, e.g. {discriminators: {lr: 4e-4}}"
+    )
+
+
+class Schedule(Section):
+    name: Literal["linear", "step", "cosine", "plateau", "constant"] = Field(
+        "linear", description="linear: constant for training.epochs, then towards 0 over training.decay_epochs"
+    )
+    warmup_images: NonNegativeInt = Field(0, description="from 0 to the full rate over so many images")
+    step_epochs: PositiveInt = Field(50, description="step: epochs between two drops")
+    gamma: PositiveFloat = Field(0.1, description="step: factor of a drop")
+    watch: str = Field("generators", description="plateau: the logged loss whose epoch mean should fall")
+    factor: Fraction = Field(0.2, description="plateau: factor of a drop")
+    patience: NonNegativeInt = Field(5, description="plateau: epochs without improvement before a drop")
+    threshold: NonNegativeFloat = Field(0.01, description="plateau: relative change that counts as improvement")
+
+
+class Training(Section):
+    epochs: NonNegativeInt = Field(100, description="epochs at the full learning rate")
+    decay_epochs: NonNegativeInt = Field(100, description="epochs of decay after them")
+    batch_size: PositiveInt = Field(1, description="pairs for each process; the global one is printed at the start")
+    accumulate: PositiveInt = Field(1, description="batches whose gradients are added up before an update")
+    batches_per_epoch: PositiveInt | None = Field(None, description="end an epoch after so many batches")
+    max_images: PositiveInt | None = Field(None, description="end the run after so many pairs")
+    max_steps: PositiveInt | None = Field(None, description="end the run after so many updates")
+    max_time: PositiveFloat | None = Field(
+        None, description="minutes after which a session saves and stops; the run goes on with --resume auto"
+    )
+    ema: Fraction = Field(0.0, description="decay of the average of the generators' weights; 0 shows the raw ones")
+    clip: PositiveFloat | None = Field(None, description="largest norm of an optimizer's gradient")
+
+
+class Speed(Section):
+    precision: Literal["no", "fp16", "bf16", "fp64"] | None = Field(
+        None,
+        description="of convolutions; null takes accelerate launch --mixed_precision; fp64 makes all of it double, "
+        "to tell rounding from errors",
+    )
+    channels_last: bool = Field(False, description="memory layout of networks and batches")
+    compile: bool = Field(False, description="torch.compile the networks")
+    tf32: bool = Field(False, description="let float32 products round to TF32 on Ampere and later")
+    checkpointing: bool = Field(False, description="recompute residual blocks backwards: less memory, more time")
+
+
+class Saving(Section):
+    every_epochs: PositiveInt = Field(5, description="save training state and generators every so many epochs")
+    every_images: PositiveInt | None = Field(None, description="and every so many images")
+    keep_last: PositiveInt = Field(2, description="training states that stay on the disk")
+
+
+class Logging(Section):
+    log_every: PositiveInt = Field(100, description="images between two lines of curves")
+    sample_every: PositiveInt = Field(2000, description="images between two sample sheets")
+    samples: NonNegativeInt = Field(8, description="test pictures of a domain on the sheet")
+    trackers: list[str] = Field(["tensorboard"], description="Accelerate's trackers, by name")
+
+
+class Config(Section):
+    """One run. Shipped examples are in options/."""
+
+    name: str = Field(pattern=r"^[\w.][\w.-]*$", description="the run's folder below `results`")
+    results: Path = Field(Path("results"), description="where runs are kept")
+    seed: NonNegativeInt = Field(0, description="of weights, order, crops and pools")
+    deterministic: bool = Field(False, description="only deterministic kernels; slower on a GPU")
+    algorithm: dict[str, Any] = Field({}, description="name (default cyclegan) and options of the algorithm")
+    generator: dict[str, Any] = Field({}, description="name (default resnet) and options of the generators")
+    discriminator: dict[str, Any] = Field({}, description="name (default patch) and options of the discriminators")
+    init: Initial = Initial()
+    data: Data = Data()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    training: Training = Training()
+    speed: Speed = Speed()
+    saving: Saving = Saving()
+    logging: Logging = Logging()
+
+    @field_validator(*NAMED)
+    @classmethod
+    def _with_name(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return {"name": NAMED[info.field_name], **options}
+
+    @property
+    def folder(self) -> Path:
+        return self.results / self.name
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_config(source: str | Path | dict[str, Any], overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """A checked Config from a YAML file, the name of one in options/, or a dict; `overrides` are "section.key=value".
+
+    Raises ConfigError, which names the key or the file.
+    """
+    if isinstance(source, dict):
+        values, origin = source, "the given options"
+    else:
+        path = _find(str(source))
+        values, origin = _read_yaml(path.read_text(encoding="utf-8"), str(path)), str(path)
+        values = {"name": path.stem, **values}
+    for override in overrides:
+        values = _merged(values, _parse_override(override))
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, Config, origin)) from None
+
+
+def build(where: str, choices: dict[str, Callable], options: dict[str, Any], *given: Any, **given_names: Any) -> Any:
+    """Call the choice that `options["name"]` names with the rest as its keyword arguments, checked beforehand.
+
+    Raises ConfigError for an unknown name, unknown or mistyped options, and for what the constructor refuses.
+    """
+    target, arguments = complete(where, choices, options, len(given), set(given_names))
+    try:
+        return target(*given, **given_names, **arguments)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def complete(
+    where: str, choices: dict[str, Callable], options: dict[str, Any], skip: int = 0, given: typing.Iterable[str] = ()
+) -> tuple[Callable, dict[str, Any]]:
+    """The named choice and all its options, defaults filled in; the first `skip` and the `given` ones are not asked."""
+    options = dict(options)
+    name = options.pop("name", None)
+    if name not in choices:
+        raise ConfigError(f"{where}.name: {_unknown(str(name), choices)}")
+    fields = {
+        parameter.name: (parameter.annotation, ... if parameter.default is parameter.empty else parameter.default)
+        for parameter in list(signature(choices[name]).parameters.values())[skip:]
+        if parameter.name not in given
+    }
+    model = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+    try:
+        return choices[name], model.model_validate(options).model_dump()
+    except ValidationError as error:
+        raise ConfigError(_explain(error, model, where, prefix=f"{where}.")) from None
+
+
+def signature(target: Callable) -> inspect.Signature:
+    return inspect.signature(target, eval_str=True)
+
+
+def _find(name: str) -> Path:
+    given, name = Path(name), name.removesuffix(".yaml")
+    for path in (given, Path("options") / f"{name}.yaml", OPTIONS / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    shipped = sorted(path.stem for folder in {Path("options"), OPTIONS} for path in folder.glob("*.yaml"))
+    raise ConfigError(f"--config: no file {given}, nor one of that name in options/; {_unknown(name, shipped)}")
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML follows YAML 1.1, where 1e-4 is text; here it is a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def _read_yaml(text: str, origin: str) -> dict[str, Any]:
+    try:
+        values = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{origin}: expected `section: {{key: value}}`, found {type(values).__name__}")
+    return values
+
+
+def _parse_override(override: str) -> dict[str, Any]:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{override!r}: expected section.key=value, for example training.epochs=20")
+    tree: Any = _read_yaml(f"value: {value}" if value else "value:", override)["value"]
+    for part in reversed(key.split(".")):
+        tree = {part: tree}
+    return tree
+
+
+def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """`change` laid over `base`, level by level; another algorithm or network starts from its own defaults."""
+    merged = dict(base)
+    for key, value in change.items():
+        old = merged.get(key)
+        both = isinstance(value, dict) and isinstance(old, dict)
+        renamed = both and key in NAMED and value.get("name", old.get("name")) != old.get("name")
+        merged[key] = _merged(old, value) if both and not renamed else value
+    return merged
+
+
+def _explain(error: ValidationError, model: type[BaseModel], origin: str, prefix: str = "") -> str:
+    lines = []
+    for problem in error.errors():
+        path = [str(part) for part in problem["loc"]]
+        key = prefix + ".".join(part for part in path if not re.search(r"[\[\(]|^(int|float|str|literal)$", part))
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{prefix}{'.'.join(path)}: {_unknown(path[-1], _keys(model, path[:-1]))}")
+        else:
+            lines.append(f"{key}: {problem['msg']}, found {problem['input']!r}")
+    unique = list(dict.fromkeys(lines))
+    return unique[0] if len(unique) == 1 else f"{origin}:\n  " + "\n  ".join(unique)
+
+
+def _keys(model: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(part)
+        if field is None:  # a name of the user's, as in optimizer.groups.discriminators
+            continue
+        model = (
+            field.annotation if isinstance(field.annotation, type) and field.annotation is not dict else OptimizerGroup
+        )
+    return list(model.model_fields)
+
+
+def _unknown(word: str, choices: typing.Iterable[str]) -> str:
+    choices = list(choices)
+    nearest = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    return f"unknown {word!r}; {hint}choices: {', '.join(choices)}"

@@ -1,0 +1,133 @@
+"""Unpaired pictures as batches {"A": x, "B": y}: the same ones whatever the number of workers and processes.
+
+Nothing here remembers anything: which pictures make a pair, and how they are cropped, follows from
+(seed, epoch, place in the epoch, domain) alone. That makes resuming in mid-epoch a matter of starting at a place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from cyclegan.config import Data
+from cyclegan.data.images import ImageError
+from cyclegan.data.transforms import Transform
+
+
+class Draw(NamedTuple):
+    epoch: int
+    place: int
+
+
+class UnpairedDataset(Dataset):
+    """A in (shuffled) order, B at random for each A, as in the reference; `dataset[Draw(epoch, place)]`.
+
+    Args:
+        files: pictures by domain
+        data: the run's data section
+        seed: the run's seed
+        multiple: what the generators ask of the sides
+    """
+
+    def __init__(self, files: dict[str, list[Path]], data: Data, seed: int, multiple: int = 4):
+        self.files, self.seed = files, seed
+        self.pairing, self.shuffle = data.pairing, data.shuffle
+        self.transforms = {domain: Transform(data, domain, multiple) for domain in files}
+
+    def __getitem__(self, draw: Draw) -> dict:
+        first = self._shuffled(draw, "A")
+        if self.pairing == "ordered":
+            second = first % len(self.files["B"])
+        else:
+            second = int(self._random(draw, "B").integers(len(self.files["B"])))
+        skipped: list[str] = []
+        pair = {"A": self._read(draw, "A", first, skipped), "B": self._read(draw, "B", second, skipped)}
+        return {**pair, "skipped": skipped}
+
+    def _shuffled(self, draw: Draw, domain: str) -> int:
+        """Each picture once before any comes again, in an order of its own each time round."""
+        length = len(self.files[domain])
+        turn, place = divmod(draw.place, length)
+        if not self.shuffle:
+            return place
+        return int(np.random.default_rng([self.seed, draw.epoch, turn, ord(domain)]).permutation(length)[place])
+
+    def _random(self, draw: Draw, domain: str) -> np.random.Generator:
+        return np.random.default_rng([self.seed, draw.epoch, draw.place, ord(domain)])
+
+    def _read(self, draw: Draw, domain: str, index: int, skipped: list[str]) -> torch.Tensor:
+        """The picture at `index`, or if that one is damaged, the next sound one: the loop decides if that will do."""
+        files = self.files[domain]
+        seed = int(self._random(draw, domain).integers(2**31))
+        for step in range(len(files)):
+            path = files[(index + step) % len(files)]
+            try:
+                return self.transforms[domain](path, seed)
+            except ImageError as error:
+                skipped.append(str(error))
+        raise ImageError(f"no readable picture among the {len(files)} of domain {domain}; the first: {skipped[0]}")
+
+
+class EpochBatches(Sampler):
+    """The batches of one process in one epoch, from batch `start` on.
+
+    A global batch is the next `world * batch_size` places of the epoch and each process takes its slice, so N
+    processes with batch b see what one with batch N * b sees. All processes have the same number of batches; what
+    does not fill a last one waits for the next epoch (in another order).
+    """
+
+    def __init__(self, length: int, batch_size: int, rank: int = 0, world: int = 1, limit: int | None = None):
+        self.batch_size, self.rank, self.world = batch_size, rank, world
+        self.length = max(1, length // (batch_size * world))
+        if limit:
+            self.length = min(self.length, limit)
+        self.epoch = self.start = 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        epoch, start = self.epoch, self.start
+        for batch in range(start, self.length):
+            first = (batch * self.world + self.rank) * self.batch_size
+            yield [Draw(epoch, place) for place in range(first, first + self.batch_size)]
+
+
+def epoch_length(files: dict[str, list[Path]], epoch_size: str | int) -> int:
+    """Pairs an epoch."""
+    sizes = [len(paths) for paths in files.values()]
+    return epoch_size if isinstance(epoch_size, int) else {"max": max, "min": min, "sum": sum}[epoch_size](sizes)
+
+
+def collate(items: list[dict]) -> dict:
+    """Stack pictures to (N, C, H, W); "skipped" lists what was wrong with damaged files, "problem" with the batch."""
+    batch = {"skipped": [message for item in items for message in item["skipped"]], "problem": None}
+    for domain in ("A", "B"):
+        images = [item[domain] for item in items]
+        sizes = {tuple(image.shape[1:]) for image in images}
+        if len(sizes) > 1:
+            batch["problem"] = (
+                f"data.resize: pictures of {domain} come out in different sizes {sorted(sizes)}; "
+                "use training.batch_size=1 or a resize that ends in a crop"
+            )
+            return batch
+        batch[domain] = torch.stack(images)
+    return batch
+
+
+def new_loader(dataset: UnpairedDataset, batches: EpochBatches, workers: int, pin_memory: bool) -> DataLoader:
+    """Workers live as long as the loader; a worker's torch uses one thread."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),  # else each epoch draws a seed from the global one: a resumed run once too often
+    )

@@ -1,0 +1,136 @@
+"""From a picture as read to the tensor a network sees: resize, crop, flip, augment."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import albumentations
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cyclegan.config import ConfigError, Data, Size
+from cyclegan.data.images import read_image
+
+
+class Transform:
+    """Reads one domain's pictures for training. Plain data only, so that loader workers can be spawned.
+
+    Args:
+        data: the run's data section
+        domain: "A" or "B"
+        multiple: `none` rounds the sides to multiples of this
+    """
+
+    def __init__(self, data: Data, domain: str, multiple: int = 4):
+        section = getattr(data, domain)
+        self.channels, self.background = section.channels, section.background
+        self.resize, self.load_size, self.crop_size = data.resize, _pair(data.load_size), _pair(data.crop_size)
+        self.multiple = multiple
+        self.augment = albumentations.Compose(
+            [
+                *([albumentations.RandomCrop(*self.crop_size)] if "crop" in data.resize else []),
+                albumentations.HorizontalFlip(p=data.flip),
+                *[_augmentation(f"data.{domain}.augment[{i}]", options) for i, options in enumerate(section.augment)],
+            ]
+        )
+
+    def __call__(self, path: Path, seed: int) -> Tensor:
+        """(channels, height, width) in [-1, 1]; the same picture for the same path and seed, whoever calls."""
+        pixels = resized(read_image(path, self.channels, self.background), self._size)
+        self.augment.set_random_seed(seed)
+        return to_tensor(self.augment(image=pixels)["image"])
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        """The sides before the crop, for a picture with these."""
+        load, crop = self.load_size, self.crop_size
+        if self.resize == "resize_and_crop":
+            return max(load[0], crop[0]), max(load[1], crop[1])
+        if self.resize == "none":
+            return tuple(max(self.multiple, round(side / self.multiple) * self.multiple) for side in (height, width))
+        if self.resize == "crop":
+            scale = max(1.0, crop[0] / height, crop[1] / width)  # a picture smaller than the crop grows to cover it
+            return max(crop[0], round(height * scale)), max(crop[1], round(width * scale))
+        return max(crop[0], round(height * load[1] / width)), load[1]
+
+
+class PlainTransform:
+    """Reads one domain's pictures for looking at and scoring: the whole picture at its own size, or squeezed to one.
+
+    Args:
+        data: the run's data section
+        domain: "A" or "B"
+        size: (height, width) in pixels, or None to keep the picture's
+    """
+
+    def __init__(self, data: Data, domain: str, size: tuple[int, int] | None = None):
+        section = getattr(data, domain)
+        self.channels, self.background, self.size = section.channels, section.background, size
+
+    def __call__(self, path: Path) -> Tensor:
+        """(channels, height, width) in [-1, 1]."""
+        pixels = read_image(path, self.channels, self.background)
+        return to_tensor(resized(pixels, lambda *sides: self.size or sides))
+
+
+def resized(pixels: np.ndarray, size_for: Callable[[int, int], tuple[int, int]]) -> np.ndarray:
+    """Antialiased bicubic to `size_for(height, width)`; Pillow's, because OpenCV's aliases when it shrinks."""
+    size = size_for(*pixels.shape[:2])
+    if size == pixels.shape[:2]:
+        return pixels
+    # Pillow resizes 8-bit pictures with one or three channels, and floats one channel at a time.
+    planes = [pixels] if pixels.dtype == np.uint8 and pixels.shape[2] == 3 else np.split(pixels, pixels.shape[2], 2)
+    planes = [Image.fromarray(plane.squeeze()) for plane in planes]
+    planes = [np.asarray(plane.resize(size[::-1], Image.Resampling.BICUBIC)) for plane in planes]
+    pixels = planes[0] if planes[0].ndim == 3 else np.stack(planes, axis=2)
+    return pixels if pixels.dtype == np.uint8 else pixels.clip(0, 1)
+
+
+def to_tensor(pixels: np.ndarray) -> Tensor:
+    """(height, width, channels), uint8 or float in [0, 1] -> (channels, height, width) float32 in [-1, 1]."""
+    image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return image.float() / (127.5 if image.dtype == torch.uint8 else 0.5) - 1
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """(1 or 3, height, width) in [-1, 1] -> an 8-bit picture."""
+    pixels = image.float().clamp(-1, 1).add(1).mul(127.5).round().byte().cpu().numpy()
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+
+
+def _pair(size: Size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _augmentation(where: str, options: dict[str, Any]) -> albumentations.BasicTransform:
+    options = dict(options)
+    name = str(options.pop("name", None))
+    known = {
+        key: value
+        for key, value in vars(albumentations).items()
+        if isinstance(value, type) and issubclass(value, albumentations.BasicTransform)
+    }
+    if name not in known:
+        nearest = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise ConfigError(f"{where}.name: no albumentation {name!r}{hint}")
+    return _construct(where, known[name], options)
+
+
+def _construct(where: str, transform: type, options: dict[str, Any]) -> albumentations.BasicTransform:
+    unknown = set(options) - set(inspect.signature(transform).parameters)
+    if unknown:
+        choices = ", ".join(inspect.signature(transform).parameters)
+        raise ConfigError(f"{where}: {transform.__name__} has no {', '.join(sorted(unknown))}; choices: {choices}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            return transform(**options)
+    except (ValueError, TypeError, UserWarning) as error:
+        raise ConfigError(f"{where}: {transform.__name__}: {' '.join(str(error).split())}") from None

@@ -1,0 +1,49 @@
+"""Losses as pure functions: tensors in, a scalar tensor out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Adversarial = Literal["lsgan", "vanilla", "nonsaturating", "hinge", "wgan", "wgan-gp"]
+
+
+def gan_loss(score: Tensor, kind: Adversarial = "lsgan") -> Tensor:
+    """What a generator minimises, given a discriminator's scores of its pictures.
+
+    lsgan: least squares (Mao et al. 2017, equation 9); vanilla and nonsaturating: -log D (Goodfellow et al. 2014,
+    section 3; the reference's `vanilla` is this one too); hinge, wgan, wgan-gp: minus the score.
+    """
+    if kind == "lsgan":
+        return (score - 1).square().mean()
+    if kind in ("vanilla", "nonsaturating"):
+        return F.softplus(-score).mean()
+    return -score.mean()
+
+
+def critic_loss(real: Tensor, fake: Tensor, kind: Adversarial = "lsgan") -> Tensor:
+    """What a discriminator minimises, given its scores of real and of generated pictures: the mean of both halves."""
+    if kind == "lsgan":
+        return 0.5 * ((real - 1).square().mean() + fake.square().mean())
+    if kind in ("vanilla", "nonsaturating"):
+        return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
+    if kind == "hinge":
+        return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+    return 0.5 * (fake.mean() - real.mean())
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    """Mean of (|gradient| - 1)^2 at random points between real and fake (Gulrajani et al. 2017, equation 3)."""
+    share = torch.rand(len(real), 1, 1, 1, device=real.device)
+    between = (share * real + (1 - share) * fake).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    return ((gradient.flatten(1).square().sum(1) + 1e-16).sqrt() - 1).square().mean()
+
+
+def l1_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference."""
+    return F.l1_loss(output, target)

@@ -1,0 +1,163 @@
+"""Training state on the disk: complete or absent, never half.
+
+results/<run>/state/<images>/ holds shared.pt (what all processes have in common), rank<r>.pt (what is a process's own:
+random states, image pools, running means) and manifest.json with the size and SHA-256 of each. The folder is written
+under another name, flushed to the disk and then renamed, so a crash at any moment leaves the states before it intact.
+Accelerate's own save_state keeps rank 0's objects only and unpickles what it loads; here all is read weights_only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from cyclegan.errors import UserError
+
+FORMAT = 1
+
+
+class CheckpointError(UserError, ValueError):
+    """A training state that cannot be used; the message names the folder and the reason."""
+
+
+def write_state(states: Path, images: int, shared: dict, own: dict, about: dict, accelerator: Accelerator) -> Path:
+    """Write one training state; every process calls this, with the same `shared` and its own `own`.
+
+    Raises OSError on every process (a full disk, say) if one of them could not write; nothing is left behind then.
+    """
+    final, temporary = states / f"{images:09d}", states / f".writing-{images:09d}"
+    if accelerator.is_main_process:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    accelerator.wait_for_everyone()
+    problem = None
+    try:
+        _write(temporary / f"rank{accelerator.process_index}.pt", own)
+        if accelerator.is_main_process:
+            _write(temporary / "shared.pt", shared)
+    except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
+        problem = error
+    _agree(problem, temporary, accelerator)
+    try:
+        if accelerator.is_main_process:
+            _seal(temporary, final, {**about, "images": images, "processes": accelerator.num_processes})
+    except OSError as error:
+        problem = error
+    _agree(problem, temporary, accelerator)
+    return final
+
+
+def _agree(problem: Exception | None, temporary: Path, accelerator: Accelerator) -> None:
+    """Go on only if all processes can."""
+    failed = torch.tensor(int(problem is not None), device=accelerator.device)
+    if accelerator.reduce(failed, reduction="sum").item():
+        if accelerator.is_main_process:
+            shutil.rmtree(temporary, ignore_errors=True)
+        raise OSError(f"{temporary}: {problem or 'another process could not write its part'}")
+
+
+def _write(path: Path, state: dict) -> None:
+    with path.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _seal(temporary: Path, final: Path, about: dict) -> None:
+    files = {path.name: _fingerprint(path) for path in sorted(temporary.glob("*.pt"))}
+    missing = {f"rank{rank}.pt" for rank in range(about["processes"])} - set(files)
+    if missing:
+        raise OSError(f"no {', '.join(sorted(missing))}: all machines must share the results folder")
+    manifest = temporary / "manifest.json"
+    with manifest.open("w") as file:
+        json.dump({"format": FORMAT, **about, "files": files}, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    _flush_folder(temporary)
+    if final.exists():  # the same place reached again, after going back to an earlier state
+        shutil.rmtree(final)
+    temporary.rename(final)
+    _flush_folder(final.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def all_states(states: Path) -> list[Path]:
+    """Finished states, oldest first."""
+    return sorted(path for path in states.glob("*") if path.name.isdigit())
+
+
+def damage(state: Path) -> str | None:
+    """What is wrong with a state, None if it is intact."""
+    try:
+        manifest = json.loads((state / "manifest.json").read_text())
+        if manifest["format"] != FORMAT:
+            return f"written in format {manifest['format']}, this version reads {FORMAT}"
+        for name, expected in manifest["files"].items():
+            if _fingerprint(state / name) != expected:
+                return f"{name} is not what was written"
+    except (OSError, ValueError, KeyError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def read_manifest(state: Path) -> dict[str, Any]:
+    return json.loads((state / "manifest.json").read_text())
+
+
+def read_state(state: Path) -> tuple[dict, list[dict]]:
+    """The shared part, and the parts of all processes that wrote it, in the order of their ranks."""
+    processes = read_manifest(state)["processes"]
+    load = {"map_location": "cpu", "weights_only": True}
+    owns = [torch.load(state / f"rank{i}.pt", **load) for i in range(processes)]
+    return torch.load(state / "shared.pt", **load), owns
+
+
+def drop_old_states(states: Path, keep: int) -> None:
+    """Delete all but the newest `keep`, and what interrupted writers left."""
+    for state in all_states(states)[:-keep]:
+        shutil.rmtree(state, ignore_errors=True)
+
+
+def random_states() -> dict[str, Any]:
+    """The state of every random number generator of this process, in types that weights_only loading accepts."""
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    random.setstate(states["python"])
+    kind, keys, *rest = states["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(states["torch"])
+    if len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])

@@ -1,0 +1,99 @@
+"""Curves: means of the losses since the last line, to log/metrics.jsonl and to Accelerate's trackers."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import psutil
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+
+class Means:
+    """Running means of losses, kept on the device: nothing waits for the GPU until they are asked for."""
+
+    def __init__(self):
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        for name, value in values.items():
+            self.sums[name] = self.sums[name] + value.detach() if name in self.sums else value.detach().clone()
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def take(self, accelerator: Accelerator) -> dict[str, float]:
+        """The means over all processes; starts afresh. Every process has to call it."""
+        if not self.sums:
+            return {}
+        means = torch.stack([self.sums[name] / self.counts[name] for name in self.sums])
+        names = list(self.sums)
+        self.sums, self.counts = {}, {}
+        return dict(zip(names, accelerator.reduce(means, reduction="mean").tolist(), strict=True))
+
+    def state_dict(self) -> dict:
+        return {"sums": dict(self.sums), "counts": dict(self.counts)}
+
+    def load_state_dict(self, state: dict, device: torch.device) -> None:
+        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self.counts = dict(state["counts"])
+
+
+class Journal:
+    """Writes lines of curves; the main process's only. A resumed run drops the lines after the state it resumes.
+
+    Args:
+        folder: of metrics.jsonl and the trackers' files
+        accelerator: for its trackers
+        start: images seen so far
+    """
+
+    def __init__(self, folder: Path, accelerator: Accelerator, start: int):
+        self.path, self.accelerator = folder / "metrics.jsonl", accelerator
+        self.began, self.images, self.waited = time.monotonic(), start, 0.0
+        if accelerator.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            lines = self.path.read_text().splitlines() if self.path.exists() else []
+            kept = [line for line in lines if _images(line) <= start]
+            self.path.write_text("".join(line + "\n" for line in kept))
+
+    def write(self, images: int, epoch: int, step: int, values: dict[str, float]) -> dict[str, float]:
+        """One line: losses, learning rates, and what the time since the last line went into."""
+        now = time.monotonic()
+        seconds = max(now - self.began, 1e-9)
+        values = {
+            **values,
+            "speed/images_per_second": (images - self.images) / seconds,
+            "speed/waiting_for_data": self.waited / seconds,
+            "speed/memory_mib": _memory(self.accelerator.device) / 2**20,
+        }
+        self.began, self.images, self.waited = now, images, 0.0
+        self.add(images, {"epoch": epoch, "step": step, **values})
+        return values
+
+    def add(self, images: int, values: dict[str, float]) -> None:
+        if self.accelerator.is_main_process:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"images": images, **values}) + "\n")
+            self.accelerator.log(values, step=images)
+
+
+def read_metrics(path: Path) -> list[dict]:
+    """The lines of a metrics.jsonl; one that a crash cut short is left out."""
+    return [json.loads(line) for line in path.read_text().splitlines() if _images(line) < float("inf")]
+
+
+def _images(line: str) -> float:
+    try:
+        return json.loads(line)["images"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+def _memory(device: torch.device) -> int:
+    """Peak bytes on the GPU, or bytes that the process holds now."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return psutil.Process().memory_info().rss

@@ -1,0 +1,52 @@
+"""Stopping between two updates: a signal from the scheduler or the keyboard, or the end of the time allowed."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+import torch
+from accelerate import Accelerator
+
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
+
+
+class Stopper:
+    """Notes signals while the run is inside the `with` block, instead of dying of them; a second Ctrl-C kills.
+
+    Args:
+        accelerator: its processes stop together, whichever of them was told to
+        max_time: minutes, or None
+    """
+
+    def __init__(self, accelerator: Accelerator, max_time: float | None):
+        self.deadline = time.monotonic() + max_time * 60 if max_time else float("inf")
+        self.received = 0
+        self.slowest = 0.0  # seconds that saving took so far: kept free before the deadline
+        self.group = torch.distributed.new_group(backend="gloo") if accelerator.num_processes > 1 else None
+        self.previous = {}
+
+    def __enter__(self) -> Stopper:
+        if threading.current_thread() is threading.main_thread():
+            self.previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: object) -> None:
+        self.received = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def reason(self) -> str | None:
+        """Why all processes should stop now, None if they should not. Every process has to call it."""
+        late = time.monotonic() + 1.5 * self.slowest > self.deadline
+        flags = torch.tensor([self.received, int(late)])
+        if self.group is not None:
+            torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX, group=self.group)
+        self.received = int(flags[0])
+        if self.received:
+            return signal.Signals(self.received).name
+        return "training.max_time" if flags[1] else None
