@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from cyclegan.evaluation.card import CardError, check_comparable, load_card, table
+from cyclegan.evaluation.card import check_comparable, load_card, table
 
 SUMMARY = "put protocol cards into one table, or say why they cannot be compared"
 
@@ -15,12 +14,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="cyclegan compare", description=SUMMARY)
     parser.add_argument("cards", nargs="+", type=Path, metavar="CARD", help="JSON files of `cyclegan fid --card`")
     options = parser.parse_args(arguments)
-    try:
-        cards = {str(path): load_card(path) for path in options.cards}
-        check_comparable(cards)
-    except CardError as error:
-        print(f"cyclegan compare: {error}", file=sys.stderr)
-        return 1
+    cards = {str(path): load_card(path) for path in options.cards}
+    check_comparable(cards)
     first = next(iter(cards.values()))
     print(
         f"{first['extractor']}, protocol {first['protocol']}, layer {first['layer']}, "

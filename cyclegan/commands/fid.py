@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from cyclegan.evaluation.protocols import PROTOCOLS
 from cyclegan.evaluation.published import PROTOCOLS as PUBLISHED_PROTOCOLS
 from cyclegan.evaluation.published import PUBLISHED
 from cyclegan.evaluation.ranks import rank_and_world
-from cyclegan.networks.pretrained import WeightsError
+from cyclegan.evaluation.statistics import EvaluationError
 
 SUMMARY = "measure how close translations are to real pictures: FID, KID and more, with their protocol"
 
@@ -32,9 +33,6 @@ def main(arguments: list[str]) -> int:
     state = PartialState() if int(os.environ.get("WORLD_SIZE", 1)) > 1 else None
     try:
         _run(options)
-    except (ValueError, OSError, ImportError, WeightsError) as error:
-        print(f"cyclegan fid: {error}", file=sys.stderr)
-        return 1
     finally:
         if state:
             state.destroy_process_group()
@@ -69,10 +67,21 @@ def _parser() -> argparse.ArgumentParser:
     files.add_argument("--cache", type=Path, help="folder for features, found again by the pictures' content")
     files.add_argument("--direction", default="AtoB", help="which translations of a run (default AtoB)")
     work = parser.add_argument_group("work")
-    work.add_argument("--batch-size", type=int, default=50)
+    work.add_argument("--batch-size", type=_at_least(1), default=50)
     work.add_argument("--device", help="default: cuda where there is one, else cpu")
-    work.add_argument("--num-workers", type=int, default=min(8, os.cpu_count() or 1), help="processes that read")
+    work.add_argument(
+        "--num-workers", type=_at_least(0), default=min(8, os.cpu_count() or 1), help="processes that read"
+    )
     return parser
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} up, got {text!r}")
+        return int(text)
+
+    return number
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -99,7 +108,7 @@ def _device(name: str | None) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # an AssertionError where torch was built without CUDA
-        raise ValueError(f"no device {name}: {str(error).splitlines()[0]}") from error
+        raise EvaluationError(f"no device {name}: {str(error).splitlines()[0]}") from error
 
 
 def _pictures_of(path: str, direction: str) -> str:
@@ -153,7 +162,7 @@ def _work(options: argparse.Namespace) -> dict:
 def _common_folders(generated: str, reference: str) -> list[str]:
     names = [{path.name for path in Path(side).iterdir() if path.is_dir()} for side in (generated, reference)]
     if not names[0] & names[1]:
-        raise ValueError(f"{generated} and {reference} have no sub-folders of the same names")
+        raise EvaluationError(f"{generated} and {reference} have no sub-folders of the same names")
     return sorted(names[0] & names[1])
 
 
@@ -166,7 +175,9 @@ def _pair_numbers(options: argparse.Namespace, generated: str) -> dict[str, floa
         numbers |= score_truth(pairs_by_name(generated, options.truth), lpips)
     if options.sifid:
         if not options.truth:
-            raise ValueError("--sifid compares GENERATED with pictures of the same names: name their folder by --truth")
+            raise EvaluationError(
+                "--sifid compares GENERATED with pictures of the same names: name their folder by --truth"
+            )
         early = inception(options.protocol, 64, options.inception_weights, "cpu", options.allow_random_weights)
         numbers |= score_sifid(pairs_by_name(generated, options.truth), early)
     return numbers
@@ -219,11 +230,13 @@ def _print_published(options: argparse.Namespace, generated: str) -> None:
     for protocol in PUBLISHED_PROTOCOLS:
         extractor = _extractor(options, protocol)
         if not extractor.is_fid or extractor.layer != "2048":
-            raise ValueError(f"the published numbers are FIDs; {extractor.name} at layer {extractor.layer} gives none")
+            raise EvaluationError(
+                f"the published numbers are FIDs; {extractor.name} at layer {extractor.layer} gives none"
+            )
         result = evaluate(generated, options.reference, extractor, **_work(options))
         counts = result.card["real"]["n"], result.card["fake"]["n"]
         if counts != (published.n_real, published.n_fake):
-            raise ValueError(
+            raise EvaluationError(
                 f"{options.published} is published for {published.n_real} real ({published.reference}) and "
                 f"{published.n_fake} translated test images, got {counts[0]} and {counts[1]}"
             )

@@ -14,15 +14,11 @@ import torch
 from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.features import FeatureSet, Pictures, collect, fingerprint
 from cyclegan.evaluation.ranks import on_first_rank
-from cyclegan.evaluation.statistics import Statistics
+from cyclegan.evaluation.statistics import EvaluationError, Statistics
 
 FORMAT = 1
 IDENTITY = ("extractor", "protocol", "layer", "weights_sha256")
 UNUSED = ("arr_0", "mu_s", "sigma_s")  # ADM's pictures and spatial statistics, hundreds of megabytes
-
-
-class StatisticsError(ValueError):
-    """A file of statistics that cannot be used; the message names the file and what was expected."""
 
 
 def save_statistics(path: Path | str, features: FeatureSet, with_features: bool = False) -> None:
@@ -31,12 +27,12 @@ def save_statistics(path: Path | str, features: FeatureSet, with_features: bool 
 
 
 def load_statistics(path: Path | str) -> FeatureSet:
-    """Read an `.npz` of ours, pytorch-fid's, clean-fid's (of FID or of KID) or ADM's; raises StatisticsError."""
+    """Read an `.npz` of ours, pytorch-fid's, clean-fid's (of FID or of KID) or ADM's; raises EvaluationError."""
     arrays = _read(Path(path))
     rows = arrays.get("features", arrays.get("feats"))
     features = None if rows is None else torch.from_numpy(rows)
     if features is None and not {"mu", "sigma"} <= arrays.keys():
-        raise StatisticsError(
+        raise EvaluationError(
             f"{path} has no mu and sigma: expected statistics, found {', '.join(arrays) or 'nothing'}"
         )
     statistics = Statistics.of(features) if "mu" not in arrays else _given(arrays, path)
@@ -76,7 +72,7 @@ def mismatch(identity: dict[str, str], known: FeatureSet) -> str | None:
 def _known(path: Path, needs_features: bool) -> FeatureSet | None:
     try:
         known = load_statistics(path)
-    except (StatisticsError, FileNotFoundError):
+    except (EvaluationError, FileNotFoundError):
         return None
     return None if needs_features and known.features is None else known
 
@@ -114,16 +110,16 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files if key not in UNUSED}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise StatisticsError(f"{path} is not a readable .npz of statistics: {error}") from error
+        raise EvaluationError(f"{path} is not a readable .npz of statistics: {error}") from error
 
 
 def _given(arrays: dict[str, np.ndarray], path: Path | str) -> Statistics:
     mu, sigma = np.squeeze(arrays["mu"]).astype(np.float64), np.squeeze(arrays["sigma"]).astype(np.float64)
     if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
-        raise StatisticsError(f"{path}: expected mu (d,) and sigma (d, d), found {mu.shape} and {sigma.shape}")
+        raise EvaluationError(f"{path}: expected mu (d,) and sigma (d, d), found {mu.shape} and {sigma.shape}")
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
-        raise StatisticsError(f"{path}: mu or sigma is not finite")
+        raise EvaluationError(f"{path}: mu or sigma is not finite")
     if not np.allclose(sigma, sigma.T, rtol=1e-4, atol=1e-6 * max(np.abs(sigma).max(), 1e-30)):
-        raise StatisticsError(f"{path}: sigma is not symmetric, so it is no covariance")
+        raise EvaluationError(f"{path}: sigma is not symmetric, so it is no covariance")
     n = int(arrays["n"]) if "n" in arrays else None
     return Statistics(n, torch.from_numpy(mu), given_sigma=torch.from_numpy(sigma))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from cyclegan.errors import UserError
 from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.features import FeatureSet
 
@@ -38,7 +39,7 @@ MUST_AGREE = (
 )
 
 
-class CardError(ValueError):
+class CardError(UserError, ValueError):
     """A card that cannot be read, or cards that cannot be compared; the message names file and field."""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from cyclegan.data.images import find_images
-from cyclegan.evaluation.archive import StatisticsError, collect_cached, load_statistics, mismatch
+from cyclegan.evaluation.archive import collect_cached, load_statistics, mismatch
 from cyclegan.evaluation.card import make_card
 from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.features import (
@@ -24,6 +24,7 @@ from cyclegan.evaluation.frechet import frechet_distance, frechet_infinity, frec
 from cyclegan.evaluation.kernel import kid, kid_of_subsets, kid_spread
 from cyclegan.evaluation.neighbours import density_coverage, precision_recall
 from cyclegan.evaluation.ranks import on_first_rank
+from cyclegan.evaluation.statistics import EvaluationError
 
 ENOUGH = 2048  # images a side: below, FID's bias is larger than most differences between methods
 
@@ -43,7 +44,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.bootstrap < 0 or self.bootstrap == 1:
-            raise ValueError(f"bootstrap takes 0 or at least 2 draws, got {self.bootstrap}")
+            raise EvaluationError(f"bootstrap takes 0 or at least 2 draws, got {self.bootstrap}")
 
 
 DEFAULTS = Settings()
@@ -78,14 +79,14 @@ def evaluate(
 
     A side is a folder, an `.npz` of statistics, a list of files, `Pictures` that say how to read theirs (through a
     generator, say), or what `side_of` gave before. In a process group call it on all ranks: each reads its share and
-    all get the result. Raises ValueError and FileNotFoundError with one line.
+    all get the result. Raises EvaluationError, ImageError and FileNotFoundError with one line.
     """
     check_metrics(metrics)
     options = dict(batch_size=batch_size, workers=workers, progress=progress, cache=cache, metrics=metrics)
     reals, fakes = side_of(real, extractor, **options), side_of(fake, extractor, **options)
     mixed = [reason for side in (fakes, reals) if (reason := mismatch(extractor.identity(), side))]
     if mixed and not mix_protocols:
-        raise StatisticsError(f"{mixed[0]}: make both sides alike, or say that you want them mixed (--mix-protocols)")
+        raise EvaluationError(f"{mixed[0]}: make both sides alike, or say that you want them mixed (--mix-protocols)")
     return on_first_rank(lambda: _evaluation(fakes, reals, extractor, metrics, settings, checkpoint, mixed))
 
 
@@ -132,7 +133,7 @@ class Evaluator:
     def merge(self, other: Evaluator) -> None:
         """Take in what another evaluator with the same extractor has seen."""
         if self.extractor.identity() != other.extractor.identity():
-            raise ValueError(f"cannot merge features of {self.extractor.name} and of {other.extractor.name}")
+            raise EvaluationError(f"cannot merge features of {self.extractor.name} and of {other.extractor.name}")
         self.reals.merge(other.reals)
         self.fakes.merge(other.fakes)
 
@@ -148,7 +149,7 @@ class Evaluator:
 def check_metrics(metrics: Sequence[str]) -> None:
     unknown = [metric for metric in metrics if metric not in METRICS]
     if unknown or not metrics:
-        raise ValueError(f"no metric {', '.join(unknown) or 'given'}: expected some of {', '.join(METRICS)}")
+        raise EvaluationError(f"no metric {', '.join(unknown) or 'given'}: expected some of {', '.join(METRICS)}")
 
 
 def needs_features(metrics: Sequence[str]) -> bool:
@@ -168,7 +169,7 @@ def _evaluation(
     for side in (fakes, reals):
         if side.features is None and needs_features(metrics):
             wanted = ", ".join(metric for metric in metrics if metric != "fid")
-            raise ValueError(
+            raise EvaluationError(
                 f"{wanted} needs the features of {side.source}, which holds only their mean and covariance"
             )
     numbers = {

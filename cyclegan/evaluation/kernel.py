@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cyclegan.evaluation.statistics import EvaluationError
+
 ROWS = 2048  # of the kernel matrix held at once: 2048 x 20,000 float64 are 0.3 GB
 
 
@@ -22,7 +24,7 @@ def kid(x: Tensor, y: Tensor) -> Tensor:
     """Unbiased KID of (n, d) and (m, d) features as a float64 scalar; papers print it times 100 or 1000.
 
     Uses every pair of images, so it has no random part; zero on average for two sets from one distribution, and
-    then negative half of the time. Raises ValueError for fewer than two rows or different d.
+    then negative half of the time. Raises EvaluationError for fewer than two rows or different d.
     """
     x, y = _checked(x, y)
     across = sum(polynomial_kernel(rows, y).sum() for rows in x.split(ROWS)) / (len(x) * len(y))
@@ -58,9 +60,9 @@ def kid_spread(x: Tensor, y: Tensor, draws: int = 200, seed: int = 0) -> Tensor:
 
 def _checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
-        raise ValueError(f"features must be (n, d) with one d, got {tuple(x.shape)} and {tuple(y.shape)}")
+        raise EvaluationError(f"features must be (n, d) with one d, got {tuple(x.shape)} and {tuple(y.shape)}")
     if min(len(x), len(y)) < 2:
-        raise ValueError(f"KID needs at least 2 images on each side, got {len(x)} and {len(y)}")
+        raise EvaluationError(f"KID needs at least 2 images on each side, got {len(x)} and {len(y)}")
     return x.double(), y.double()
 
 

@@ -15,6 +15,7 @@ from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.features import read_rgb
 from cyclegan.evaluation.paired import mae, psnr, ssim
 from cyclegan.evaluation.sifid import sifid
+from cyclegan.evaluation.statistics import EvaluationError
 
 Pair = tuple[Path, Path]
 Score = Callable[[Tensor, Tensor], Tensor]  # two (1, 3, h, w) in [-1, 1] to (1,)
@@ -33,7 +34,7 @@ def pairs_by_name(outputs: Path | str, partners: Path | str) -> list[Pair]:
     pairs = [(path, known.get(_name(path, outputs))) for path in find_images(outputs)]
     alone = [path for path, partner in pairs if partner is None]
     if alone:
-        raise ValueError(f"{partners} has no picture for {len(alone)} of {outputs}, such as {alone[0].name}")
+        raise EvaluationError(f"{partners} has no picture for {len(alone)} of {outputs}, such as {alone[0].name}")
     return pairs
 
 
@@ -80,7 +81,7 @@ def _of_one_size(pair: Pair) -> list[Tensor]:
     x, y = (read_rgb(path)[None] for path in pair)
     if x.shape != y.shape:
         sizes = " and ".join(f"{picture.shape[3]}x{picture.shape[2]}" for picture in (x, y))
-        raise ValueError(f"{pair[0]} and {pair[1]} must be of one size to be compared, not {sizes}")
+        raise EvaluationError(f"{pair[0]} and {pair[1]} must be of one size to be compared, not {sizes}")
     return [_signed(x), _signed(y)]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cyclegan.evaluation.extractors import MissingPackageError
 from cyclegan.networks.pretrained import WeightsError
 
 
@@ -20,12 +21,12 @@ def lpips_from(weights: Path | str, trunk: str = "alex") -> Callable[[Tensor, Te
     """The distance of two (n, 3, h, w) batches in [-1, 1] as (n,) values.
 
     `weights` is torchvision's file for the trunk (`alex` or `vgg`: alexnet-owt-7be5be79.pth, vgg16-397923af.pth); the
-    package brings its own linear layers. Raises ImportError that names the package, WeightsError that names the file.
+    package brings its own linear layers. Raises MissingPackageError or WeightsError, which name what is missing.
     """
     try:
         from lpips import LPIPS
     except ImportError as error:
-        raise ImportError("LPIPS needs its package: pip install lpips (or cyclegan[metrics])") from error
+        raise MissingPackageError("LPIPS needs its package: pip install lpips (or cyclegan[metrics])") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torchvision's, on the old arguments that lpips passes
         network = LPIPS(net=trunk, pnet_rand=True, verbose=False)

@@ -8,6 +8,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from cyclegan.errors import UserError
+
+
+class EvaluationError(UserError, ValueError):
+    """Pictures, features or files that cannot be evaluated; the message names them and says what was expected."""
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -27,7 +33,7 @@ class Statistics:
         """Of (n, d) features, n >= 2."""
         n, d = features.shape
         if n < 2:
-            raise ValueError(f"a covariance needs at least 2 images, got {n}")
+            raise EvaluationError(f"a covariance needs at least 2 images, got {n}")
         mu = features.double().mean(0)
         centred = features.double() - mu
         if n <= d:
@@ -80,7 +86,7 @@ class Moments:
 
     def statistics(self) -> Statistics:
         if self.n < 2:
-            raise ValueError(f"a covariance needs at least 2 images, got {self.n}")
+            raise EvaluationError(f"a covariance needs at least 2 images, got {self.n}")
         drift = self.total / self.n
         sigma = (self.scatter - self.n * torch.outer(drift, drift)) / (self.n - 1)
         return Statistics(self.n, self.shift + drift, given_sigma=sigma)

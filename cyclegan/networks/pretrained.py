@@ -13,6 +13,8 @@ from typing import BinaryIO
 import torch
 from tqdm import tqdm
 
+from cyclegan.errors import UserError
+
 
 @dataclass(frozen=True)
 class WeightsFile:
@@ -24,7 +26,7 @@ class WeightsFile:
     variable: str  # environment variable with the path of a copy
 
 
-class WeightsError(RuntimeError):
+class WeightsError(UserError, RuntimeError):
     """Weights that are not there or not what they should be; the message says what to do."""
 
 

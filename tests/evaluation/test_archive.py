@@ -5,7 +5,6 @@ from pytorch_fid.fid_score import calculate_frechet_distance, compute_statistics
 
 from cyclegan.data.images import find_images
 from cyclegan.evaluation.archive import (
-    StatisticsError,
     collect_cached,
     load_statistics,
     mismatch,
@@ -14,6 +13,7 @@ from cyclegan.evaluation.archive import (
 from cyclegan.evaluation.extractors import from_callable
 from cyclegan.evaluation.features import Pictures, collect
 from cyclegan.evaluation.frechet import frechet_distance
+from cyclegan.evaluation.statistics import EvaluationError
 
 
 class Counting:
@@ -105,18 +105,18 @@ def test_clean_fids_file_of_kid_features_is_read(tmp_path):
     ],
 )
 def test_files_that_are_no_statistics_are_named(tmp_path, arrays, message):
-    with pytest.raises(StatisticsError, match=rf"x\.npz.*{message}"):
+    with pytest.raises(EvaluationError, match=rf"x\.npz.*{message}"):
         load_statistics(write(tmp_path / "x.npz", **arrays))
 
 
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 not a zip after all")
-    with pytest.raises(StatisticsError, match=r"x\.npz is not a readable"):
+    with pytest.raises(EvaluationError, match=r"x\.npz is not a readable"):
         load_statistics(tmp_path / "x.npz")
 
 
 def test_a_file_of_pickles_is_refused(tmp_path):
-    with pytest.raises(StatisticsError, match=r"x\.npz is not a readable"):
+    with pytest.raises(EvaluationError, match=r"x\.npz is not a readable"):
         load_statistics(write(tmp_path / "x.npz", mu=np.array([{}]), sigma=np.eye(1)))
 
 

@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from cyclegan.commands import run
 from cyclegan.commands.compare import main
 from cyclegan.evaluation.card import load_card, save_card
 from cyclegan.evaluation.evaluator import evaluate
@@ -30,7 +31,7 @@ def compare(tmp_path, *cards):
     paths = [tmp_path / f"{index}.json" for index in range(len(cards))]
     for path, card in zip(paths, cards, strict=True):
         save_card(path, card)
-    return main([str(path) for path in paths])
+    return run("cyclegan compare", main, [str(path) for path in paths])
 
 
 def test_results_of_one_measurement_stand_in_one_table(tmp_path, card, capsys):
@@ -73,7 +74,7 @@ def test_results_against_an_unknown_reference_are_refused(tmp_path, card, capsys
 @pytest.mark.parametrize("text, message", [("{", "cannot read the card"), ("[]", "no protocol card"), ("{}", "lacks")])
 def test_files_that_are_no_cards_are_named(tmp_path, capsys, text, message):
     (tmp_path / "x.json").write_text(text)
-    assert main([str(tmp_path / "x.json")]) == 1
+    assert run("cyclegan compare", main, [str(tmp_path / "x.json")]) == 1
     assert message in (error := capsys.readouterr().err) and "x.json" in error
 
 

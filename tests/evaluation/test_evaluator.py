@@ -7,10 +7,11 @@ import torch
 from PIL import Image
 
 from cyclegan.data.images import ImageError, find_images
-from cyclegan.evaluation.archive import StatisticsError, save_statistics
+from cyclegan.evaluation.archive import save_statistics
 from cyclegan.evaluation.evaluator import Evaluator, Settings, evaluate, side_of
 from cyclegan.evaluation.extractors import from_callable, from_file, inception
 from cyclegan.evaluation.features import Pictures, quantised, read_rgb
+from cyclegan.evaluation.statistics import EvaluationError
 
 
 def colours(pictures):
@@ -158,7 +159,7 @@ def test_kid_of_a_file_of_moments_says_what_is_missing(folders, tmp_path, extrac
 
 def test_protocols_mix_only_on_demand(folders, tmp_path, extractor):
     save_statistics(tmp_path / "other.npz", side_of(folders[1], from_callable("other", colours)))
-    with pytest.raises(StatisticsError, match="extractor other"):
+    with pytest.raises(EvaluationError, match="extractor other"):
         evaluate(folders[0], tmp_path / "other.npz", extractor, ["fid"])
     mixed = evaluate(folders[0], tmp_path / "other.npz", extractor, ["fid"], mix_protocols=True)
     assert any("other.npz was made with" in warning for warning in mixed.warnings)

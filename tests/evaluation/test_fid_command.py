@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cyclegan.commands import run
 from cyclegan.commands.fid import main
 from cyclegan.evaluation.evaluator import evaluate
 from cyclegan.evaluation.extractors import inception
@@ -32,7 +33,7 @@ def offline(monkeypatch, tmp_path):
 
 def failure(capsys, arguments):
     """The one line of a failing command."""
-    assert main(arguments) == 1
+    assert run("cyclegan fid", main, arguments) == 1
     output = capsys.readouterr()
     assert output.out == "" and output.err.startswith("cyclegan fid: ")
     assert output.err.count("\n") == 1, output.err
