@@ -18,7 +18,7 @@ from cyclegan.evaluation.features import (
     FeatureSet,
     Pictures,
     collect,
-    quantised,
+    to_bytes,
 )
 from cyclegan.evaluation.frechet import frechet_distance, frechet_infinity, frechet_spread
 from cyclegan.evaluation.kernel import kid, kid_of_subsets, kid_spread
@@ -127,7 +127,7 @@ class Evaluator:
     def update(self, pictures: Tensor, real: bool) -> None:
         """Take in (n, 3, h, w) pictures: uint8, or floats in [-1, 1], which are rounded as a saved PNG is."""
         if pictures.is_floating_point():
-            pictures = quantised(pictures)
+            pictures = to_bytes(pictures)
         (self.reals if real else self.fakes).update(self.extractor(list(pictures)))
 
     def merge(self, other: Evaluator) -> None:

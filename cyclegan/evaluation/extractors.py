@@ -48,7 +48,7 @@ class Extractor:
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[Tensor]) -> Tensor:
-        """uint8 (3, h, w) pictures, of any sizes, to (n, d) float32 features on the CPU."""
+        """uint8 (1 or 3, h, w) pictures, of any sizes, to (n, d) float32 features on the CPU."""
         features = self.network(self.prepared(pictures))
         if features.ndim != 2 or len(features) != len(pictures):
             raise EvaluationError(
@@ -59,12 +59,14 @@ class Extractor:
         return features.float().cpu()
 
     def prepared(self, pictures: Sequence[Tensor]) -> Tensor:
-        """uint8 (3, h, w) pictures to the network's input, together if they are of one size."""
+        """uint8 (1 or 3, h, w) pictures to the network's input, together if they are of one size."""
         for picture in pictures:
-            if picture.dtype != torch.uint8 or picture.ndim != 3 or picture.shape[0] != 3:
-                raise EvaluationError(f"pictures must be uint8 (3, h, w), got {picture.dtype} {tuple(picture.shape)}")
+            if picture.dtype != torch.uint8 or picture.ndim != 3 or picture.shape[0] not in (1, 3):
+                shape = tuple(picture.shape)
+                raise EvaluationError(f"pictures must be uint8 (1 or 3, h, w), got {picture.dtype} {shape}")
+        pictures = [picture.expand(3, -1, -1) for picture in pictures]  # grey as Pillow's convert("RGB")
         of_one_size = len({picture.shape for picture in pictures}) == 1
-        groups = [torch.stack(list(pictures))] if of_one_size else [picture[None] for picture in pictures]
+        groups = [torch.stack(pictures)] if of_one_size else [picture[None] for picture in pictures]
         inputs = torch.cat([self.prepare(group.to(self.device)) for group in groups])
         return inputs.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
 

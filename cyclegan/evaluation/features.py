@@ -36,7 +36,7 @@ ODDITIES = {
 class Pictures:
     """Picture files and how to get pixels from one, as uint8 (3, h, w): None reads it as every FID tool does.
 
-    A generator is scored by a `read` that opens, translates and quantises: `quantised(G(x))[0]`.
+    A generator is scored by a `read` that opens, translates and quantises: `to_bytes(G(x))[0]`.
     """
 
     files: Sequence[Path]
@@ -169,7 +169,7 @@ def fingerprint(pictures: Pictures) -> str:
     return digest.hexdigest()
 
 
-def quantised(images: Tensor) -> Tensor:
+def to_bytes(images: Tensor) -> Tensor:
     """[-1, 1] to uint8, rounded as a saved PNG is."""
     return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 

@@ -7,10 +7,11 @@ import torch
 from PIL import Image
 
 from cyclegan.data.images import ImageError, find_images
+from cyclegan.data.transforms import to_picture
 from cyclegan.evaluation.archive import save_statistics
 from cyclegan.evaluation.evaluator import Evaluator, Settings, evaluate, side_of
 from cyclegan.evaluation.extractors import from_callable, from_file, inception
-from cyclegan.evaluation.features import Pictures, quantised, read_rgb
+from cyclegan.evaluation.features import Pictures, read_rgb, to_bytes
 from cyclegan.evaluation.statistics import EvaluationError
 
 
@@ -69,7 +70,7 @@ def test_bounded_memory_gives_the_same_distance(folders, extractor, monkeypatch)
 
 def test_a_generator_is_scored_without_saving_its_pictures(folders, extractor, tmp_path):
     def darker(path):
-        return quantised((read_rgb(path)[None].float() / 127.5 - 1) * 0.5 - 0.5)[0]
+        return to_bytes((read_rgb(path)[None].float() / 127.5 - 1) * 0.5 - 0.5)[0]
 
     for path in find_images(folders[0]):
         Image.fromarray(darker(path).permute(1, 2, 0).numpy()).save(tmp_path / path.name)
@@ -196,6 +197,16 @@ def test_a_network_of_the_wrong_shape_is_named(folders, network):
         evaluate(*folders, from_callable("odd", network))
 
 
+def test_bytes_are_those_of_saved_pictures():
+    images = torch.linspace(-1.2, 1.2, 3 * 50 * 7).view(1, 3, 50, 7)
+    assert to_bytes(images)[0].permute(1, 2, 0).tolist() == np.asarray(to_picture(images[0])).tolist()
+
+
+def test_grey_tensors_score_as_grey_files(extractor):
+    grey = torch.arange(64, dtype=torch.uint8).view(1, 8, 8)
+    assert torch.equal(extractor([grey]), extractor([grey.repeat(3, 1, 1)]))
+
+
 def test_features_that_are_not_finite_are_refused(extractor):
     broken = from_callable("broken", lambda x: x.float().mean((2, 3)) * float("nan"))
     with pytest.raises(ValueError, match="broken gave features that are not finite"):
@@ -203,5 +214,5 @@ def test_features_that_are_not_finite_are_refused(extractor):
 
 
 def test_float_pictures_are_not_taken_for_bytes(extractor):
-    with pytest.raises(ValueError, match=r"uint8 \(3, h, w\), got torch.float32"):
+    with pytest.raises(ValueError, match=r"uint8 \(1 or 3, h, w\), got torch.float32"):
         extractor([torch.zeros(3, 4, 4)])
