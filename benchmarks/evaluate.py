@@ -36,7 +36,7 @@ DIMENSIONS = 2048
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[200, 1000, 5000], help="features a side")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[200, 1000, 5000], help="features a side")
     parser.add_argument("--images", type=int, default=64, help="images of 256 x 256 to extract features from")
     parser.add_argument("--turns", type=int, default=3, help="of each side; the best counts")
     parser.add_argument("--threads", type=int, default=1)
