@@ -14,8 +14,8 @@ from tests.processes import run_training
 from tests.training.test_loop import same_weights, weights_of
 
 # SGD, because Adam turns the rounding noise in the gradients of biases before a norm into full-size steps; double
-# precision, because training is chaotic and amplifies rounding from update to update (a thousandfold in 50 here, so that
-# float32 agrees to 1e-4 only); a pool that never fills, because each process has its own.
+# precision, because training is chaotic and amplifies rounding from update to update (a thousandfold in 50 here, so
+# that float32 agrees to 1e-4 only); a pool that never fills, because each process has its own.
 SGD = {
     "optimizer": {"name": "sgd", "lr": 1e-4},
     "speed": {"precision": "fp64"},
@@ -44,16 +44,17 @@ def test_fifty_updates_of_several_processes_are_those_of_one(processes: int, opt
     done = run_training(many, processes)
     assert done.returncode == 0, done.stderr
     assert f"batch 1 x {processes} processes" in done.stdout + done.stderr
-    one_weights, many_weights = weights_of(one), weights_of(one.with_name("many"))
+    many_run = one.with_name("many")
+    one_weights, many_weights = weights_of(one), weights_of(many_run)
     start = weights_of(train(merged({**options, "name": "start"}, training={"max_images": 1})))
     assert max((start[name] - value).abs().max().item() for name, value in one_weights.items()) > 1e-3  # it did move
     for name, value in one_weights.items():
         assert torch.allclose(value, many_weights[name], rtol=0, atol=1e-8), name
     checksum = [sum(v.double().abs().sum().item() for v in w.values()) for w in (one_weights, many_weights)]
     assert checksum[0] == pytest.approx(checksum[1], rel=1e-8)
-    for mine, theirs in zip(curves(one), curves(one.with_name("many")), strict=True):
+    for mine, theirs in zip(curves(one), curves(many_run), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-8)
-    rates = [[l["lr/generators"] for l in read_metrics(r / "log/metrics.jsonl")] for r in (one, one.with_name("many"))]
+    rates = [[values["lr/generators"] for values in read_metrics(run / "log/metrics.jsonl")] for run in (one, many_run)]
     assert rates[0] == rates[1]
 
 
@@ -74,3 +75,15 @@ def test_a_command_line_mistake_is_one_line_on_each_process(options: dict):
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("train.py: data.root: no folder nowhere")
     assert "Traceback" not in done.stderr
+
+
+def test_another_number_of_processes_or_batch_goes_on_and_says_what_it_could_not_keep(options: dict):
+    options = merged(options, algorithm={"name": "cyclegan", "pool": 3})
+    done = run_training(merged(options, training={"max_images": 6}), 2)
+    assert done.returncode == 0, done.stderr
+    done = run_training(merged(options, training={"batch_size": 4}), 1)
+    assert done.returncode == 0, done.stderr
+    assert "saved by 2 processes, resumed by 1" in done.stdout
+    assert "training.batch_size: 1 -> 4" in done.stdout and "2 pairs of this epoch are seen again" in done.stdout
+    lines = read_metrics(Path(options["results"]) / "tiny" / "log" / "metrics.jsonl")
+    assert [line["images"] for line in lines][:4] == [2, 4, 6, 10]

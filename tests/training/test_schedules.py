@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -28,7 +30,7 @@ def test_step_drops_every_so_many_epochs():
 def test_cosine_falls_over_the_whole_run_and_never_climbs():
     values = factors("cosine")
     assert values[0] == 1 and values[100] == pytest.approx(0.5) and values[199] < 1e-3
-    assert all(later < earlier for earlier, later in zip(values, values[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(values))
 
 
 def test_constant_stays():
