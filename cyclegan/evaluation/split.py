@@ -17,9 +17,9 @@ from cyclegan.data.folders import find_folder, find_split
 from cyclegan.data.images import read_image
 from cyclegan.data.transforms import to_picture, to_tensor
 from cyclegan.errors import UserError
-from cyclegan.evaluation.extractors import efficientnet_lite0
-from cyclegan.evaluation.features import features_of_files
-from cyclegan.evaluation.kernel import kid
+from cyclegan.evaluation.card import save_card
+from cyclegan.evaluation.evaluator import evaluate, side_of
+from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.paired import mae, psnr, ssim
 from cyclegan.inference.gallery import Block, write_gallery
 from cyclegan.inference.generator_file import load_generator
@@ -64,6 +64,7 @@ def translate_split(
     device: str = "cpu",
     batch_size: int = 8,
     metrics: Sequence[str] = (),
+    extractor: Extractor | None = None,
 ) -> dict[str, dict]:
     """Translate a whole split and write pictures, scores.json and index.html below results/<run>/<split>/.
 
@@ -73,7 +74,8 @@ def translate_split(
         direction: "AtoB", "BtoA" or "both"
         device: for the generators
         batch_size: pictures of one size that go through a generator together
-        metrics: distances to the target domain's pictures: "kid"
+        metrics: distances to the target domain's pictures, by name as in `evaluate`: "fid", "kid" …
+        extractor: whose features they take; needed with metrics
 
     Returns a dict by direction: "images" (how many), "folder", "scores" ({"MAE": {"untouched": x, "translated": y},
     …}: where pictures of the same name are counterparts MAE in [-1, 1], PSNR in dB, SSIM; and the distances), "table"
@@ -86,8 +88,8 @@ def translate_split(
     results, blocks, side = {}, [], 0
     for way in _directions(config, run, split, direction, device):
         scores, block, side = _translate(way, batch_size, device)
-        if "kid" in metrics:
-            scores["KID (effnet-lite0)"] = _kid(way, device)
+        if metrics and way.references:
+            scores |= _distances(way, metrics, extractor)
         block.table, block.note = score_table(scores), _note(way)
         blocks.append(block)
         results[way.name] = {"images": len(way.files), "folder": str(way.out), "scores": scores, "table": block.table}
@@ -103,7 +105,8 @@ def score_table(scores: dict[str, dict[str, float]]) -> list[list[str]]:
         return []
     lines = [["", "untouched", "translated", ""]]
     for metric, values in scores.items():
-        better = "higher is better" if metric in ("PSNR", "SSIM") else "lower is better"
+        higher = metric in ("PSNR", "SSIM") or metric.startswith(("precision", "recall", "density", "coverage"))
+        better = "higher is better" if higher else "lower is better"
         lines.append([metric, f"{values['untouched']:.4g}", f"{values['translated']:.4g}", better])
     return lines
 
@@ -207,11 +210,19 @@ def _score(values: dict, image: Tensor, fake: Tensor, truth: Tensor) -> None:
         values[metric]["untouched"].append(function(image[None], truth[None])[0])
 
 
-def _kid(way: Direction, device: str) -> dict[str, float]:
-    extractor = efficientnet_lite0(device)
-    real = features_of_files(way.references, extractor)
-    sides = {"untouched": way.files, "translated": list(way.outputs().values())}
-    return {name: float(kid(features_of_files(files, extractor), real)) for name, files in sides.items()}
+def _distances(way: Direction, metrics: Sequence[str], extractor: Extractor) -> dict[str, dict[str, float]]:
+    """Distances of both sides to the target domain; the card of the translated side is written beside the pictures."""
+    real = side_of(way.references, extractor, metrics)
+    before = evaluate(way.files, real, extractor, metrics)
+    after = evaluate(
+        list(way.outputs().values()), real, extractor, metrics, checkpoint=f"{way.generator.about['run']}/{way.name}"
+    )
+    save_card(way.out.with_name(f"{way.name}.card.json"), after.card)
+    return {
+        name: {"untouched": before.numbers[name], "translated": after.numbers[name]}
+        for name in after.numbers
+        if name in before.numbers
+    }
 
 
 def _note(way: Direction) -> str:
