@@ -1,6 +1,6 @@
 """The training doctor: recognises over windows what goes wrong most often, and says it in one sentence each.
 
-It is fed what the run writes anyway: lines of curves, and the pictures of each sample sheet. symptoms.py has the checks;
+It is fed what the run writes anyway: lines of curves, and the pictures of a sample sheet. symptoms.py has the checks;
 a Doctor remembers windows and what it has said. docs/reading-the-curves.md has a chapter for each remark.
 """
 
