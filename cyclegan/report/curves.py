@@ -68,7 +68,7 @@ def _place(name: str) -> tuple[str, str, str]:
     if group == "lr":
         return "Learning rate", "rate of each optimizer", rest
     if group == "speed":
-        return "Speed and memory", rest.replace("_", " "), ""
+        return "Speed and memory", rest.replace("_mib", ", MiB").replace("_", " "), ""
     side = re.search(r"(?:^|[/_])(AtoB|BtoA|A|B)(?:$|(?=[/_]))", rest)
     if side:
         rest = (rest[: side.start()] + rest[side.end() :]).strip("/_")
@@ -85,7 +85,7 @@ def draw_panel(panel: Panel, lines: list[dict[str, float]], remarks: list[Remark
         shown: list[float] = []
         for series, name in zip(SERIES * len(panel.keys), panel.keys.values(), strict=False):
             x, y = _thinned(*_points(lines, name))
-            smooth = smoothed(y)
+            smooth = y if name.startswith("lr/") else smoothed(y)
             axes.plot(x, y, color=COLOURS[series], linewidth=0.6, alpha=0.35)
             axes.plot(x, smooth, color=COLOURS[series], linewidth=1.4)
             shown += [*smooth, *_without_outliers(y)]
@@ -109,7 +109,7 @@ def _thinned(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
 
 def smoothed(values: list[float]) -> list[float]:
     """A centred moving mean that is shorter at the ends."""
-    half = len(values) // SMOOTH // 2
+    half = math.ceil(len(values) / SMOOTH / 2)
     windows = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
     return [sum(window) / len(window) for window in windows]
 
@@ -127,7 +127,7 @@ def _set_axes(axes, shown: list[float]) -> None:
         axes.set_yscale("log")
     else:
         margin = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
-        axes.set_ylim(0 if 0 <= low < 0.5 * high else low - margin, high + margin)
+        axes.set_ylim(0 if 0 <= low <= 0.5 * high else low - margin, high + margin)
     axes.xaxis.set_major_formatter(lambda images, _: _thousands(images))
     axes.locator_params(axis="x", nbins=6)
     axes.grid(axis="y", linewidth=0.5)

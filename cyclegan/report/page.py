@@ -115,7 +115,7 @@ def _samples(frames: list[Frame]) -> str:
         f'<div class="slider" hidden><input type="range" min="0" max="{last}" value="{last}" step="1"'
         f' aria-label="training progress"><output>{frames[last].images:,} images</output></div>'
     )
-    return _section("Test pictures", slider + "\n".join(images))
+    return _section("Test pictures", f'{slider}<div class="frames">{"".join(images)}</div>')
 
 
 def _curves(lines: list[dict[str, float]], remarks: list[Remark]) -> str:
