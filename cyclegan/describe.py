@@ -56,7 +56,11 @@ def _first_line(choice: Callable) -> str:
 
 
 def _shown(default: object) -> str:
-    return str(default) if not isinstance(default, bool | type(None)) else {None: "null"}.get(default, str(default).lower())
+    return (
+        str(default)
+        if not isinstance(default, bool | type(None))
+        else {None: "null"}.get(default, str(default).lower())
+    )
 
 
 def _type(annotation: object) -> str:

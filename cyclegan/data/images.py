@@ -49,7 +49,9 @@ def read_image(path: Path | str, channels: int = 3, background: str = "white") -
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                if _bits(image) > 8:
+                deep = _bits(image) > 8
+                image.load()  # turns TIFF and takes its EXIF tag away; left to exif_transpose it would turn twice
+                if deep:
                     pixels = _deep_pixels(image, path)
                     return _with_channels(_composited(pixels, background), channels)
                 image = ImageOps.exif_transpose(image)
@@ -79,22 +81,18 @@ def _bits(image: Image.Image) -> int:
 def _shallow_pixels(image: Image.Image, channels: int, background: str) -> np.ndarray:
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        canvas = Image.new("RGBA", image.size, ImageColor.getrgb(background) + (255,))
+        canvas = Image.new("RGBA", image.size, (*ImageColor.getrgb(background), 255))
         image = Image.alpha_composite(canvas, image).convert("RGB")
     pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
     return pixels if channels == 3 else pixels[..., None]
 
 
 def _deep_pixels(image: Image.Image, path: Path | str) -> np.ndarray:
-    """(height, width, 1 to 4) float32 in [0, 1] of a file with 16 bits or floats; OpenCV keeps what Pillow cuts."""
-    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)  # IMREAD_UNCHANGED leaves EXIF orientation alone
-    if pixels is None:
-        image.load()  # says what is wrong with a damaged file
-        pixels = np.asarray(image)
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
-    if pixels.shape[2] >= 3:
-        pixels = pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]  # OpenCV's BGR(A) to RGB(A)
-    pixels = _oriented(pixels, image.getexif().get(0x0112, 1))
+    """(height, width, 1 to 4) float32 in [0, 1] of a file with 16 bits or floats."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        pixels = np.asarray(ImageOps.exif_transpose(image))[..., None]
+    else:
+        pixels = _deep_colour(image, path)
     if pixels.dtype == np.uint8:
         return pixels.astype(np.float32) / 255
     if np.issubdtype(pixels.dtype, np.integer):
@@ -106,6 +104,18 @@ def _deep_pixels(image: Image.Image, path: Path | str) -> np.ndarray:
             f"cannot use {path}: floating-point pictures must lie in [0, 1], found {pixels.min()} to {pixels.max()}"
         )
     return pixels.astype(np.float32)
+
+
+def _deep_colour(image: Image.Image, path: Path | str) -> np.ndarray:
+    """Through OpenCV: of more than one channel, Pillow keeps 8 bits only."""
+    with Image.open(path) as unturned:
+        orientation = unturned.getexif().get(0x0112, 1)
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)  # which leaves orientation alone
+    if pixels is None:
+        raise ImageError(f"cannot read {path}: a 16-bit {image.format} of a kind that OpenCV does not decode")
+    if pixels.ndim == 2:
+        return _oriented(pixels[..., None], orientation)
+    return _oriented(pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]], orientation)  # BGR(A) to RGB(A)
 
 
 def _oriented(pixels: np.ndarray, orientation: int) -> np.ndarray:

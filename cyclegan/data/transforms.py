@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +79,7 @@ class PlainTransform:
         return to_tensor(resized(pixels, lambda *sides: self.size or sides))
 
 
-def resized(pixels: np.ndarray, size_for) -> np.ndarray:
+def resized(pixels: np.ndarray, size_for: Callable[[int, int], tuple[int, int]]) -> np.ndarray:
     """Antialiased bicubic to `size_for(height, width)`; Pillow's, because OpenCV's aliases when it shrinks."""
     size = size_for(*pixels.shape[:2])
     if size == pixels.shape[:2]:
@@ -95,6 +98,12 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
     return image.float() / (127.5 if image.dtype == torch.uint8 else 0.5) - 1
 
 
+def to_picture(image: Tensor) -> Image.Image:
+    """(1 or 3, height, width) in [-1, 1] -> an 8-bit picture."""
+    pixels = image.float().clamp(-1, 1).add(1).mul(127.5).round().byte().cpu().numpy()
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+
+
 def _pair(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else tuple(size)
 
@@ -109,14 +118,12 @@ def _augmentation(where: str, options: dict[str, Any]) -> albumentations.BasicTr
     }
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=1)
-        raise ConfigError(f"{where}.name: no albumentation {name!r}" + (f"; did you mean {nearest[0]}?" * bool(nearest)))
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise ConfigError(f"{where}.name: no albumentation {name!r}{hint}")
     return _construct(where, known[name], options)
 
 
 def _construct(where: str, transform: type, options: dict[str, Any]) -> albumentations.BasicTransform:
-    import inspect
-    import warnings
-
     unknown = set(options) - set(inspect.signature(transform).parameters)
     if unknown:
         choices = ", ".join(inspect.signature(transform).parameters)
