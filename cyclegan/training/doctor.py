@@ -192,7 +192,7 @@ class Doctor:
                 direction,
                 share < COLLAPSED_SHARE,
                 f"{direction} gives almost the same picture for different inputs: they vary {share:.1%} as much as the "
-                "inputs; people go back to an earlier state, raise algorithm.cycle and lower optimizer.lr",
+                "inputs; people go back to an earlier state, lower optimizer.lr and add pictures or augmentation",
                 COLLAPSED_SHEETS,
             ),
         ]

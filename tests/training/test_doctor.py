@@ -268,4 +268,4 @@ def test_a_short_run_that_learns_gets_no_remark(folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize("skip", [False, True])
 def test_a_run_that_learns_gets_no_remark(folder, tmp_path, adversarial, skip):
     algorithm = {"name": "cyclegan", "adversarial": adversarial}
-    assert trained(folder, tmp_path, updates=2400, algorithm=algorithm, generator={"skip": skip}) == []
+    assert trained(folder, tmp_path, updates=1300, algorithm=algorithm, generator={"skip": skip}) == []
