@@ -7,7 +7,7 @@ a Doctor remembers windows and what it has said. docs/reading-the-curves.md has 
 from __future__ import annotations
 
 import json
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from torch import Tensor
@@ -85,8 +85,8 @@ class Doctor:
         ]
 
     def _close_bin(self, updates: int) -> None:
-        names = self.lines[-1].keys() - {"images"}
-        means = {name: sum(line.get(name, 0.0) for line in self.lines) / len(self.lines) for name in names}
+        names = dict.fromkeys(name for line in self.lines for name in line)
+        means = {name: fmean(line[name] for line in self.lines if name in line) for name in names}
         if self.warming_up:
             means.pop("speed/waiting_for_data", None)
         self.bins = [*self.bins, {**means, "images": self.lines[-1]["images"]}][-WINDOW:]
