@@ -13,6 +13,8 @@ from cyclegan.training.remarks import Remark
 
 MOST_POINTS = 600  # more than a figure has pixels
 SMOOTH = 30  # a smoothed curve is the mean over a thirtieth of the run
+FEW = 40  # points that are shown as such
+EXACT = ("lr/", "metrics/")  # what has no noise, or too few points, is not smoothed
 SERIES = ("--a", "--b", "--c", "--d")  # the page's colours; A and B, as everywhere, are the first two
 STAND_INS = {
     "#0000a0": "--a",
@@ -85,12 +87,14 @@ def draw_panel(panel: Panel, lines: list[dict[str, float]], remarks: list[Remark
         shown: list[float] = []
         for series, name in zip(SERIES * len(panel.keys), panel.keys.values(), strict=False):
             x, y = _thinned(*_points(lines, name))
-            smooth = y if name.startswith("lr/") else smoothed(y)
-            axes.plot(x, y, color=COLOURS[series], linewidth=0.6, alpha=0.35)
+            smooth = y if name.startswith(EXACT) else smoothed(y)
+            marker = "." if len(x) <= FEW else ""
+            axes.plot(x, y, color=COLOURS[series], linewidth=0.6, alpha=0.35, marker=marker, markersize=4)
             axes.plot(x, smooth, color=COLOURS[series], linewidth=1.4)
             shown += [*smooth, *_without_outliers(y)]
         for remark in remarks:
             axes.axvline(remark.images, color=COLOURS["--ink"], linewidth=0.8, linestyle=":")
+        axes.set_xlim(0, lines[-1]["images"] * 1.02)
         _set_axes(axes, shown)
         return _inline(figure)
 
