@@ -90,7 +90,7 @@ def draw_panel(panel: Panel, lines: list[dict[str, float]], remarks: list[Remark
             smooth = y if name.startswith(EXACT) else smoothed(y)
             marker = "." if len(x) <= FEW else ""
             axes.plot(x, y, color=COLOURS[series], linewidth=0.6, alpha=0.35, marker=marker, markersize=4)
-            axes.plot(x, smooth, color=COLOURS[series], linewidth=1.4)
+            axes.plot(x, smooth, color=COLOURS[series], linewidth=1.4, marker=marker if smooth is y else "")
             shown += [*smooth, *_without_outliers(y)]
         for remark in remarks:
             axes.axvline(remark.images, color=COLOURS["--ink"], linewidth=0.8, linestyle=":")

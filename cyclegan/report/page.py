@@ -54,26 +54,20 @@ def summary(lines: list[dict[str, float]]) -> dict[str, str]:
     if not lines:
         return {}
     facts = {"images": f"{lines[-1]['images']:,}"}
-    facts |= {name: f"{value:,.0f}" for name, value in (("updates", _last(lines, "step")),) if value is not None}
+    if updates := [line["step"] for line in lines if "step" in line]:
+        facts["updates"] = f"{updates[-1]:,}"
     timed = [line for line in lines if line.get("speed/images_per_second")]
     if timed:
         seconds = _seconds(timed)
         waited = sum(
             spent * line.get("speed/waiting_for_data", 0.0) for spent, line in zip(seconds, timed, strict=True)
         )
-        facts |= {
-            "training time": _duration(sum(seconds)),
-            "images a second, median": f"{median(line['speed/images_per_second'] for line in timed):.3g}",
-            "waiting for pictures": f"{waited / max(sum(seconds), 1e-9):.1%}",
-        }
-    memory = [line["speed/memory_mib"] for line in lines if "speed/memory_mib" in line]
-    if memory:
+        facts["training time"] = _duration(sum(seconds))
+        facts["images a second, median"] = f"{median(line['speed/images_per_second'] for line in timed):.3g}"
+        facts["waiting for pictures"] = f"{waited / sum(seconds):.1%}"
+    if memory := [line["speed/memory_mib"] for line in lines if "speed/memory_mib" in line]:
         facts["memory, most"] = f"{max(memory):,.0f} MiB"
     return facts
-
-
-def _last(lines: list[dict[str, float]], name: str) -> float | None:
-    return next((line[name] for line in reversed(lines) if name in line), None)
 
 
 def _seconds(lines: list[dict[str, float]]) -> list[float]:
