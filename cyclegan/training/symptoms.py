@@ -9,7 +9,7 @@ from torch import Tensor
 
 WON_LOSS = 0.02  # of a discriminator; in runs that learn it was 0.07 and more, in one that could not 0.01
 PINNED = {"lsgan": 0.9, "vanilla": 3.0, "nonsaturating": 3.0, "hinge": 0.9}  # adversarial loss if D is sure of a fake
-GROWTH = 20.0  # times the lowest level so far; totals of runs that learn fall, and the reported explosions were 100-fold
+GROWTH = 20.0  # times the lowest level so far; totals of runs that learn fall, reported explosions were 100-fold
 JUMP_SHARE, JUMP_SPREADS = 0.5, 4.0  # both: half of the level, and far outside its own noise
 
 

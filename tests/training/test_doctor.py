@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+from pathlib import Path
 
 import pytest
 import torch
@@ -202,6 +203,15 @@ def test_checks_have_the_values_computed_by_hand():
     assert brightness_correlation(halves, halves.flip(3)) == pytest.approx(-1)
     assert has_won(0.001, 1.0, "lsgan") and not has_won(0.001, 0.5, "lsgan") and not has_won(0.1, 1.0, "lsgan")
     assert jumps([2.0, 2.0, 2.1], [4.0, 4.0]) and not jumps([1.0, 3.0, 2.0], [3.5, 3.5])
+
+
+KINDS = [*FAILURES, "diverging", "saturated", "decay-jump", "starving"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_remark_has_its_chapter(kind):
+    page = Path(doctors.__file__).parents[2] / doctors.PAGE
+    assert f"\n### {kind}\n" in page.read_text(encoding="utf-8")
 
 
 # ---- real runs
