@@ -219,10 +219,10 @@ def test_every_remark_has_its_chapter(kind):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A toy task: blue discs on a dark ground, and orange discs on a light one."""
+    """A toy task: blue discs on a dark ground, and orange discs on a lighter one."""
     root = tmp_path_factory.mktemp("toy")
     noise = random.Random(0)
-    for domain, ground, colour in (("A", 60, (60, 90, 220)), ("B", 110, (240, 150, 60))):
+    for domain, ground, colour in (("A", 30, (90, 150, 250)), ("B", 90, (250, 190, 110))):
         for split, count in (("train", 24), ("test", 6)):
             (root / f"{split}{domain}").mkdir()
             for number in range(count):
@@ -274,10 +274,13 @@ def test_a_short_run_that_learns_gets_no_remark(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("adversarial", "skip"),
-    [("lsgan", False), ("lsgan", True), ("vanilla", False), ("hinge", False), ("wgan-gp", False)],
-)
-def test_a_run_that_learns_gets_no_remark(folder, tmp_path, adversarial, skip):
-    algorithm = {"name": "cyclegan", "adversarial": adversarial}
-    assert trained(folder, tmp_path, updates=1300, algorithm=algorithm, generator={"skip": skip}) == []
+@pytest.mark.parametrize("adversarial", ["lsgan", "vanilla", "hinge", "wgan-gp"])
+def test_a_run_that_learns_gets_no_remark(folder, tmp_path, adversarial):
+    assert trained(folder, tmp_path, updates=1300, algorithm={"name": "cyclegan", "adversarial": adversarial}) == []
+
+
+@pytest.mark.slow
+def test_generators_that_cannot_leave_the_identity_lose_to_their_discriminators(folder, tmp_path):
+    """With the global skip, cycle and identity are at their minimum from the start, and these domains are far apart."""
+    said = trained(folder, tmp_path, updates=1300, generator={"skip": True})
+    assert kinds(said) == ["saturated", "saturated"]
