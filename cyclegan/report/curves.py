@@ -11,6 +11,7 @@ from statistics import median
 from cyclegan.errors import UserError
 from cyclegan.training.remarks import Remark
 
+HEADINGS = ("Metrics", "Generators", "Discriminators", "Learning rate", "Speed and memory")
 MOST_POINTS = 600  # more than a figure has pixels
 SMOOTH = 30  # a smoothed curve is the mean over a thirtieth of the run
 FEW = 40  # points that are shown as such
@@ -53,10 +54,8 @@ def sort_panels(names: list[str]) -> dict[str, list[Panel]]:
     return {heading: [_in_order(panel) for panel in panels[heading].values()] for heading in sorted(panels, key=_rank)}
 
 
-HEADINGS = ("Metrics", "Generators", "Discriminators", "Learning rate", "Speed and memory")
-
-
 def _rank(heading: str) -> tuple[int, str]:
+    """Headings that we don't know, of an algorithm's other optimizers, come after the discriminators."""
     return (HEADINGS.index(heading) if heading in HEADINGS else len(HEADINGS) - 2, heading)
 
 
@@ -169,7 +168,7 @@ def _inline(figure) -> str:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r' (?:xmlns(?::\w+)?|version)="[^"]*"', "", svg)
-    svg = re.sub(r' width="[^"]*pt" height="[^"]*pt"|<metadata>.*?</metadata>', "", svg, count=0, flags=re.S)
+    svg = re.sub(r' width="[^"]*pt" height="[^"]*pt"|<metadata>.*?</metadata>', "", svg, flags=re.S)
     used = set(re.findall(r"#([\w-]+)", svg))
     svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", svg)
     for stand_in, name in STAND_INS.items():
