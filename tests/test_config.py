@@ -107,7 +107,7 @@ def test_a_wrong_option_of_a_network_or_algorithm_is_named(values: dict, words: 
 
 @pytest.mark.parametrize("override", ["training.epochs", "=3", "training.epochs=[1"])
 def test_an_override_that_is_none_is_named(override: str):
-    with pytest.raises(ConfigError, match="epochs|=3"):
+    with pytest.raises(ConfigError, match=r"epochs|=3"):
         load_config("smoke", [override])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageColor, ImageOps
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from cyclegan.errors import UserError
 
@@ -48,8 +48,9 @@ def read_image(path: Path | str, channels: int = 3, background: str = "white") -
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                deep = _bits(image) > 8
+            # As an open file: by name, Pillow maps grey TIFF into memory, and with an orientation garbles it.
+            with open(path, "rb") as file, Image.open(file) as image:
+                deep = _bits(image, Path(path)) > 8
                 image.load()  # turns TIFF and takes its EXIF tag away; left to exif_transpose it would turn twice
                 if deep:
                     pixels = _deep_pixels(image, path)
@@ -58,21 +59,23 @@ def read_image(path: Path | str, channels: int = 3, background: str = "white") -
                 return _shallow_pixels(image, channels, background)
     except ImageError:
         raise
+    except UnidentifiedImageError:
+        raise ImageError(f"cannot read {path}: not a picture of a known kind, or damaged") from None
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error and more
         raise ImageError(f"cannot read {path}: {error or type(error).__name__}") from error
 
 
-def _bits(image: Image.Image) -> int:
+def _bits(image: Image.Image, path: Path) -> int:
     """Bits a channel in the file; Pillow shows 16-bit colour as 8-bit `RGB`, so its mode does not tell."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return 16
     if image.format == "PNG":
-        with open(image.filename, "rb") as file:
+        with path.open("rb") as file:
             return file.read(25)[24]  # IHDR: signature 8, length 4, type 4, width 4, height 4, then the depth
     if image.format == "TIFF":
         return max(image.tag_v2.get(258, (8,)))
     if image.format == "PPM":
-        with open(image.filename, "rb") as file:
+        with path.open("rb") as file:
             fields = [f for line in file.read(512).split(b"\n") for f in line.split(b"#")[0].split()]
         return 16 if fields[0] in (b"P2", b"P3", b"P5", b"P6") and int(fields[3]) > 255 else 8
     return 8

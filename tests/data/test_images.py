@@ -108,6 +108,8 @@ def test_exif_orientation_is_honoured(orientation: int, tmp_path: Path):
     for name in ("x.png", "x.tif"):
         Image.fromarray(GRADIENT).save(tmp_path / name, exif=exif)
         assert np.array_equal(read_image(tmp_path / name), turns[orientation](GRADIENT))
+    Image.fromarray(GRADIENT[..., 0]).save(tmp_path / "grey.tif", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "grey.tif", channels=1), turns[orientation](GRADIENT[..., :1]))
     deep = Image.fromarray(GRADIENT[..., 0].astype(np.uint16) * 257)
     deep.save(tmp_path / "deep.tif", exif=exif)
     expected = turns[orientation](GRADIENT[..., :1]) / 255
