@@ -20,6 +20,7 @@ ALLOWED = {
     "evaluation": BASE | {"config", "networks", "data", "inference"},
     "algorithms": BASE | {"config", "losses", "replay", "networks", "data"},
     "training": BASE | {"config", "losses", "replay", "networks", "data", "algorithms", "inference", "evaluation"},
+    "report": BASE | {"config", "algorithms", "training"},
     "describe": BASE | {"config", "networks", "algorithms"},
 }
 

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from cyclegan.training.environment import describe_environment, git_commit
+from cyclegan.training.remarks import Remark, add_remarks, drop_remarks_after, read_remarks, state_to_return_to
+
+EARLY = Remark(1000, "starving", "the device waits", 900)
+LATE = Remark(2000, "diverging", "the loss grows — without bound", 1800)
+
+
+def test_remarks_come_back_as_they_were_written(tmp_path):
+    path = tmp_path / "remarks.jsonl"
+    assert read_remarks(path) == []
+    add_remarks(path, [EARLY])
+    add_remarks(path, [LATE])
+    assert read_remarks(path) == [EARLY, LATE]
+
+
+def test_a_line_that_is_being_written_is_left_out(tmp_path):
+    path = tmp_path / "remarks.jsonl"
+    add_remarks(path, [EARLY, LATE])
+    path.write_bytes(path.read_bytes()[:-20])
+    assert read_remarks(path) == [EARLY]
+
+
+def test_a_resumed_run_drops_what_was_said_after_its_state(tmp_path):
+    path = tmp_path / "remarks.jsonl"
+    drop_remarks_after(path, 0)
+    add_remarks(path, [EARLY, LATE])
+    drop_remarks_after(path, 1500)
+    assert read_remarks(path) == [EARLY]
+
+
+@pytest.mark.parametrize(
+    ("remarks", "states", "returns", "expected"),
+    [
+        ([LATE], [500, 1500, 1900], 0, 1500),  # the newest from before it was first seen
+        ([LATE], [1900], 0, 0),  # none: from the start
+        ([LATE], [1500], 2, None),  # twice is enough
+        ([EARLY], [500], 0, None),  # settings cure that, not weights
+        ([], [500], 0, None),
+    ],
+)
+def test_a_run_goes_back_only_for_spoiled_weights(remarks, states, returns, expected):
+    assert state_to_return_to(remarks, states, returns, most=2) == expected
+
+
+def test_environment_says_what_a_run_needs_to_be_repeated():
+    accelerator = SimpleNamespace(device=torch.device("cpu"), num_processes=2, mixed_precision="no")
+    environment = describe_environment(accelerator)
+    assert {
+        "started",
+        "command",
+        "commit",
+        "python",
+        "torch",
+        "accelerate",
+        "device",
+        "processes",
+    } <= environment.keys()
+    assert environment["processes"] == 2
+    assert environment["torch"] == torch.__version__.partition("+")[0] or "+" in environment["torch"]
+    assert json.loads(json.dumps(environment)) == environment
+
+
+def test_code_outside_git_has_no_commit(tmp_path):
+    assert git_commit(tmp_path) == ""
