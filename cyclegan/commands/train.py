@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from pathlib import Path
 
 SUMMARY = "train on two folders of pictures"
 
@@ -43,5 +45,17 @@ def main(arguments: list[str]) -> int:
         print(config.to_yaml(), end="")
         return 0
     folder = train(config, options.resume)
+    if int(os.environ.get("RANK", 0)) == 0:
+        _report(folder)
     print(f"done; to translate and score the test split: python test.py --run {folder}", file=sys.stderr)
     return 0
+
+
+def _report(folder: Path) -> None:
+    from cyclegan.report import write_report
+    from cyclegan.report.curves import MissingLibrary
+
+    try:
+        print(f"report: {write_report(folder)}", file=sys.stderr)
+    except MissingLibrary as hint:
+        print(f"no report: {hint}", file=sys.stderr)

@@ -13,6 +13,7 @@ import json
 import os
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,29 @@ def damage(state: Path) -> str | None:
                 return f"{name} is not what was written"
     except (OSError, ValueError, KeyError) as error:
         return f"{type(error).__name__}: {error}"
+    return None
+
+
+def find_state(states: Path, wanted: str, say: Callable[[str], None]) -> Path | None:
+    """The newest intact state of `states` ("auto"; None if there is none), or of a run's or a state's folder.
+
+    Damaged ones are passed over, and `say` is told. Raises CheckpointError if only damaged ones are left, lest hours
+    of training be started over unasked, or if `wanted` names a folder without any.
+    """
+    candidates = all_states(states)
+    if wanted != "auto":
+        folder = Path(wanted)
+        candidates = [folder] if (folder / "manifest.json").exists() else all_states(folder / "state")
+        if not candidates:
+            raise CheckpointError(f"--resume: no training state in {folder}")
+    problem = None
+    for state in reversed(candidates):
+        problem = damage(state)
+        if problem is None:
+            return state
+        say(f"warning: {state} is damaged ({problem}); trying the one before")
+    if problem:
+        raise CheckpointError(f"no intact training state: {candidates[-1]}: {problem}")
     return None
 
 

@@ -13,7 +13,6 @@ from cyclegan.data.folders import find_split
 from cyclegan.data.transforms import PlainTransform, to_picture
 
 CELL = 128  # smaller pictures are enlarged to about this many pixels
-OTHER = {"A": "B", "B": "A"}
 
 
 def sample_images(config: Config) -> dict[str, Tensor]:
@@ -31,19 +30,25 @@ def sample_images(config: Config) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def sample_sheet(generators: dict[str, nn.Module], images: dict[str, Tensor]) -> Image.Image:
-    """One row a picture, a block of columns a domain."""
+def translate_samples(generators: dict[str, nn.Module], images: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """By direction: the pictures and their translations."""
+    return {
+        direction: (images[direction[0]], one_by_one(generator, images[direction[0]]))
+        for direction, generator in generators.items()
+    }
+
+
+@torch.no_grad()
+def sample_sheet(generators: dict[str, nn.Module], pictures: dict[str, tuple[Tensor, Tensor]]) -> Image.Image:
+    """One row a picture, a block of columns a direction."""
     columns = []
-    for source, target in OTHER.items():
-        there, back = generators.get(f"{source}to{target}"), generators.get(f"{target}to{source}")
-        if there is None:
-            continue
-        real = images[source]
-        fake = one_by_one(there, real)
+    for direction, (real, fake) in pictures.items():
+        source, target = direction.split("to")
         columns += [(f"real {source}", real), (f"fake {target}", fake)]
+        back = generators.get(f"{target}to{source}")
         if back is not None:
             columns.append((f"back to {source}", one_by_one(back, fake)))
-            if images[source].shape[1] == images[target].shape[1]:
+            if real.shape[1] == fake.shape[1]:
                 columns.append((f"identity {source}", one_by_one(back, real)))
     return draw_sheet(columns)
 

@@ -1,0 +1,87 @@
+"""What can be seen of a run while it goes on: curves, sample sheets, and the doctor's remarks on both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from tqdm import tqdm
+
+from cyclegan.config import Config
+from cyclegan.training.doctor import new_doctor
+from cyclegan.training.environment import describe_environment
+from cyclegan.training.journal import Journal
+from cyclegan.training.remarks import Remark, add_remarks, drop_remarks_after
+from cyclegan.training.samples import sample_images, sample_sheet, save_atomically, translate_samples
+
+
+class Chronicle:
+    """Writes log/ and samples/ of a run; the main process's only, though all processes call it.
+
+    Args:
+        config: the run
+        accelerator: for its trackers
+        epoch_images: pairs an epoch
+    """
+
+    def __init__(self, config: Config, accelerator: Accelerator, epoch_images: int):
+        self.config, self.accelerator = config, accelerator
+        self.log, self.remarks = config.folder / "log", config.folder / "log" / "remarks.jsonl"
+        self.doctor = new_doctor(config, epoch_images)
+        wanted = config.logging.samples and accelerator.is_main_process
+        self.samples = sample_images(config) if wanted else {}
+
+    def open(self, images: int) -> None:
+        """Begin, or go on after `images`: later lines of an interrupted session are dropped."""
+        self.accelerator.init_trackers("", init_kwargs={"tensorboard": {"purge_step": images}})
+        self.journal = Journal(self.log, self.accelerator, images)
+        if self.accelerator.is_main_process:
+            environment = json.dumps(describe_environment(self.accelerator), indent=1)
+            (self.log / "environment.json").write_text(environment, encoding="utf-8")
+            drop_remarks_after(self.remarks, images)
+
+    def add_curves(self, images: int, epoch: int, steps: int, values: dict[str, float]) -> None:
+        line = self.journal.write(images, epoch, steps, values)
+        self._remark(self.doctor.read(images, steps, line))
+
+    def add_sheet(self, images: int, steps: int, generators: dict[str, nn.Module], dtype: torch.dtype) -> None:
+        if not self.samples:
+            return
+        with self.accelerator.autocast(), evaluating(generators):
+            samples = {domain: value.to(self.accelerator.device, dtype) for domain, value in self.samples.items()}
+            pictures = translate_samples(generators, samples)
+            sheet = sample_sheet(generators, pictures)
+        save_atomically(sheet, self.config.folder / "samples" / f"{images:09d}.png")
+        for tracker in self._tensorboards():
+            pixels = torch.frombuffer(bytearray(sheet.tobytes()), dtype=torch.uint8)
+            tracker.writer.add_image("samples", pixels.view(sheet.height, sheet.width, 3), images, dataformats="HWC")
+        self._remark(self.doctor.look(images, steps, pictures))
+
+    def _remark(self, remarks: list[Remark]) -> None:
+        if not (remarks and self.accelerator.is_main_process):
+            return
+        add_remarks(self.remarks, remarks)
+        for remark in remarks:
+            tqdm.write(f"doctor: {remark.message}")
+            for tracker in self._tensorboards():
+                tracker.writer.add_text("doctor", remark.message, remark.images)
+
+    def _tensorboards(self) -> list:
+        return [tracker for tracker in self.accelerator.trackers if tracker.name == "tensorboard"]
+
+
+@contextmanager
+def evaluating(networks: dict[str, nn.Module]) -> Iterator[None]:
+    """Dropout off, batch norm with its statistics; afterwards as before."""
+    before = {name: network.training for name, network in networks.items()}
+    for network in networks.values():
+        network.eval()
+    try:
+        yield
+    finally:
+        for name, network in networks.items():
+            network.train(before[name])

@@ -1,0 +1,182 @@
+"""How one batch changes the weights: networks, optimizers and averages of a run, and the state that they have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+
+from cyclegan.algorithms import build_algorithm
+from cyclegan.config import Config, ConfigError
+from cyclegan.training import checkpoint
+from cyclegan.training.ema import Ema
+from cyclegan.training.journal import Means
+from cyclegan.training.optimizers import check_groups, new_optimizer
+
+
+class Trainer:
+    """The algorithm of a run on its device.
+
+    Args:
+        config: the run
+        accelerator: for device, processes, precision and accumulation
+    """
+
+    def __init__(self, config: Config, accelerator: Accelerator):
+        self.config, self.accelerator = config, accelerator
+        self.steps, self.means = 0, Means()
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.speed.tf32
+        torch.use_deterministic_algorithms(config.deterministic)
+        set_seed(config.seed)
+        self.dtype = torch.float64 if config.speed.precision == "fp64" else torch.float32
+        layout = torch.channels_last if config.speed.channels_last else torch.contiguous_format
+        self.algorithm = build_algorithm(config).to(accelerator.device, self.dtype, memory_format=layout)
+        self.generators = self.algorithm.generators()
+        for generator in self.generators.values():
+            generator.checkpointing = config.speed.checkpointing
+        self.ema = Ema(self.generators, config.training.ema) if config.training.ema else None
+        self.networks = self._prepare_networks()
+        self.parameters = {
+            name: [parameter for network in networks for parameter in network.parameters()]
+            for name, networks in self.algorithm.trained().items()
+        }
+        check_groups(config.optimizer, self.parameters)
+        self.optimizers = {
+            name: accelerator.prepare(new_optimizer(config.optimizer, name, parameters))
+            for name, parameters in self.parameters.items()
+        }
+        self.base_rates = {
+            name: [group["lr"] * self._rate_scale() for group in optimizer.param_groups]
+            for name, optimizer in self.optimizers.items()
+        }
+        set_seed(config.seed + 1 + accelerator.process_index)  # dropout and pools differ from process to process
+
+    def _prepare_networks(self) -> dict[str, nn.Module]:
+        """Wrap each trained network by itself and put it back as the same attribute; returns the bare ones by name."""
+        trained = {id(network) for networks in self.algorithm.trained().values() for network in networks}
+        networks = {name: child for name, child in self.algorithm.named_children() if id(child) in trained}
+        if len(networks) != len(trained):
+            raise TypeError("trained() must name networks that are attributes of the algorithm")
+        for name, network in networks.items():
+            if self.config.speed.compile:
+                network.compile()
+            setattr(self.algorithm, name, self.accelerator.prepare_model(network))
+        return networks
+
+    def _rate_scale(self) -> float:
+        training = self.config.training
+        pairs = training.batch_size * self.accelerator.num_processes * training.accumulate
+        return {"none": 1.0, "linear": float(pairs), "sqrt": pairs**0.5}[self.config.optimizer.scale_lr]
+
+    def shown(self) -> dict[str, nn.Module]:
+        """The generators to show, score and export: their averages where those are kept."""
+        return self.ema.generators() if self.ema else self.generators
+
+    def update(self, batch: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
+        """All updates that the algorithm wants from one batch, at `rate` times the configured learning rate.
+
+        Returns the losses, with the sum of an optimizer's terms under its name; their means are kept as well.
+        """
+        layout = torch.channels_last if self.config.speed.channels_last else torch.contiguous_format
+        batch = {name: value.to(dtype=self.dtype, memory_format=layout) for name, value in batch.items()}
+        losses: dict[str, Tensor] = {}
+        with self.accelerator.accumulate(*(getattr(self.algorithm, name) for name in self.networks)):
+            for name, terms in self.algorithm.losses(batch):
+                if name in losses and self.config.training.accumulate > 1:
+                    raise ConfigError(f"training.accumulate: not with several updates of {name} for one batch")
+                loss = sum(terms.values())
+                self.accelerator.backward(loss, inputs=self.parameters[name])
+                self._step(name, rate)
+                noted = {name: loss, **{f"{name}/{term}": value for term, value in terms.items()}}
+                self.means.add(noted)
+                losses |= noted
+        if self.accelerator.sync_gradients:
+            self.steps += 1
+            if self.ema:
+                self.ema.update(self.generators)
+        return losses
+
+    def _step(self, name: str, rate: float) -> None:
+        optimizer = self.optimizers[name]
+        for group, base in zip(optimizer.param_groups, self.base_rates[name], strict=True):
+            group["lr"] = base * rate
+        if self.config.training.clip and self.accelerator.sync_gradients:
+            self.accelerator.unscale_gradients(optimizer)
+            torch.nn.utils.clip_grad_norm_(self.parameters[name], self.config.training.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def rates(self) -> dict[str, float]:
+        """The learning rates of the last update."""
+        return {f"lr/{name}": optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()}
+
+    def not_finite(self) -> list[str]:
+        """Networks with weights that are infinite or not a number."""
+        return [
+            name
+            for name, network in self.networks.items()
+            if not all(parameter.isfinite().all() for parameter in network.parameters())
+        ]
+
+    # ---- state
+
+    def shared_state(self) -> dict[str, Any]:
+        """What all processes have in common."""
+        scaler = self.accelerator.scaler
+        return {
+            "networks": {name: network.state_dict() for name, network in self.networks.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "scaler": scaler.state_dict() if scaler else {},
+            "ema": self.ema.state_dict() if self.ema else {},
+            "steps": self.steps,
+        }
+
+    def load_shared_state(self, state: dict[str, Any]) -> None:
+        """Raises RuntimeError, ValueError or KeyError, as torch does, where names or shapes do not fit."""
+        for name, network in self.networks.items():
+            network.load_state_dict(state["networks"][name])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        if self.accelerator.scaler and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        if self.ema and state["ema"]:
+            self.ema.load_state_dict(state["ema"])
+        elif self.ema:
+            self.ema.update(self.generators)  # averaging was off before: start from the weights as they are
+        self.steps = state["steps"]
+
+    def own_state(self) -> dict[str, Any]:
+        """What differs from process to process: random states, pools and running means."""
+        return {
+            "random": checkpoint.random_states(),
+            "memory": {name: child.state_dict() for name, child in self._memories().items()},
+            "means": self.means.state_dict(),
+        }
+
+    def load_own_states(self, owns: list[dict[str, Any]], images: int) -> bool:
+        """Take up what the processes that saved had of their own; False if there were more or fewer of them.
+
+        Then image pools are dealt out anew, and random states (from the seed and `images`) and means start afresh.
+        """
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        same = len(owns) == world
+        for name, child in self._memories().items():
+            own = owns[rank]["memory"][name] if same else checkpoint.dealt_out(owns, name, rank, world)
+            child.load_state_dict(own)
+        if same:
+            self.means.load_state_dict(owns[rank]["means"], self.accelerator.device)
+            checkpoint.restore_random_states(owns[rank]["random"])
+        else:
+            set_seed(self.config.seed + images + rank)
+        return same
+
+    def _memories(self) -> dict[str, nn.Module]:
+        """Children of the algorithm that remember something but have no weights: image pools."""
+        return {
+            name: child
+            for name, child in self.algorithm.named_children()
+            if name not in self.networks and child.state_dict()
+        }
