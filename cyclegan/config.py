@@ -145,6 +145,21 @@ class Saving(Section):
     every_epochs: PositiveInt = Field(5, description="save training state and generators every so many epochs")
     every_images: PositiveInt | None = Field(None, description="and every so many images")
     keep_last: PositiveInt = Field(2, description="training states that stay on the disk")
+    keep_best: NonNegativeInt = Field(1, description="and of those that were scored, so many of the best")
+
+
+class Evaluation(Section):
+    every_epochs: PositiveInt | None = Field(None, description="score the generators every so many epochs; null: never")
+    metrics: list[str] = Field(["fid", "kid"], description="distances to the other domain's pictures")
+    extractor: str = Field("inception", description="inception, effnet-lite0, or a TorchScript or .pt2 file")
+    protocol: Literal["pytorch-fid", "torch-fidelity", "clean"] = Field(
+        "pytorch-fid", description="resize and normalisation for inception"
+    )
+    inception_weights: Path | None = Field(None, description="the FID's file of weights, where it is not downloaded")
+    reference: Literal["test", "train"] = Field("test", description="the real pictures to compare with")
+    best_by: str | None = Field(
+        None, description="the score whose best states are kept, e.g. metrics/AtoB/fid; null: the first one"
+    )
 
 
 class Logging(Section):
@@ -172,6 +187,7 @@ class Config(Section):
     speed: Speed = Speed()
     saving: Saving = Saving()
     logging: Logging = Logging()
+    evaluation: Evaluation = Evaluation()
 
     @field_validator(*NAMED)
     @classmethod

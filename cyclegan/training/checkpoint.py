@@ -179,10 +179,11 @@ def changes(saved: dict[str, Any], current: dict[str, Any], prefix: str = "") ->
     return lines
 
 
-def drop_old_states(states: Path, keep: int) -> None:
-    """Delete all but the newest `keep`, and what interrupted writers left."""
+def drop_old_states(states: Path, keep: int, best: set[Path] = frozenset()) -> None:
+    """Delete all but the newest `keep` and the `best`."""
     for state in all_states(states)[:-keep]:
-        shutil.rmtree(state, ignore_errors=True)
+        if state not in best:
+            shutil.rmtree(state, ignore_errors=True)
 
 
 def random_states() -> dict[str, Any]:

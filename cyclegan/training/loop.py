@@ -34,6 +34,7 @@ from cyclegan.training import checkpoint
 from cyclegan.training.chronicle import Chronicle
 from cyclegan.training.journal import Means
 from cyclegan.training.schedules import LearningRate
+from cyclegan.training.scoring import Scorer, best_states, summary
 from cyclegan.training.stop import Stopper
 from cyclegan.training.trainer import Trainer
 
@@ -112,7 +113,8 @@ class Run:
         self.trainer = Trainer(config, accelerator)
         self.progress, self.epoch_means = Progress(), Means()
         self.states = config.folder / "state"
-        self.save_due = False
+        self.save_due = self.score_due = False
+        self.scores: dict[str, float] = {}
         self.skipped: set[str] = set()
 
         training, data = config.training, config.data
@@ -132,6 +134,7 @@ class Run:
         )
         self.rate = LearningRate(config.schedule, training.epochs, training.decay_epochs, self.epoch_images)
         self.chronicle = Chronicle(config, accelerator, self.epoch_images)
+        self.scorer = Scorer(config, accelerator) if config.evaluation.every_epochs else None
 
     def go(self) -> None:
         """From where the run is to its end."""
@@ -141,6 +144,8 @@ class Run:
                 self._epoch()
             self._add_curves()
             self._add_sheet()
+        for line in summary(self.chronicle.journal.path) if self.scorer and self.accelerator.is_main_process else []:
+            self.say(line)
         self.accelerator.wait_for_everyone()
 
     def _start(self) -> None:
@@ -230,6 +235,8 @@ class Run:
             self.rate.end_epoch(self.epoch_means.take(self.accelerator)[schedule.watch])
         if progress.epoch % self.config.saving.every_epochs == 0:
             self.save_due = True
+        if self.scorer and progress.epoch % self.config.evaluation.every_epochs == 0:
+            self.score_due = self.save_due = True
 
     def _after_batch(self, before: int) -> None:
         """What is due at a multiple of so many images that this batch has reached or passed."""
@@ -248,6 +255,8 @@ class Run:
         if not (self.accelerator.sync_gradients or finished):
             return  # gradients are half added up: nothing that could be gone on from
         reason = self.stopper.reason()
+        if self.score_due:
+            self._score()
         if self.save_due or finished or reason:
             self.save()
         if reason and not finished:
@@ -270,6 +279,12 @@ class Run:
         trainer = self.trainer
         self.chronicle.add_sheet(self.progress.images, trainer.steps, trainer.shown(), trainer.dtype)
 
+    def _score(self) -> None:
+        self.score_due = False
+        self.scores = self.scorer.score(self.trainer.shown(), self.progress.images)
+        self.chronicle.journal.add(self.progress.images, self.scores)
+        self.say(", ".join(f"{name} {value:.5g}" for name, value in self.scores.items()))
+
     def _give_up(self, what: str) -> None:
         states = checkpoint.all_states(self.states)
         good = f"the last good state is {states[-1]}" if states else "no state was saved before"
@@ -284,20 +299,30 @@ class Run:
         if bad := self.trainer.not_finite():
             self._give_up(f"weights of {', '.join(bad)}")
         began, images = time.monotonic(), self.progress.images
-        about = {"progress": asdict(self.progress), "config": self.config.model_dump(mode="json")}
+        about = {
+            "progress": asdict(self.progress),
+            "scores": self.scores,
+            "config": self.config.model_dump(mode="json"),
+        }
+        self.scores = {}  # they are those of this state
         try:
             checkpoint.write_state(
                 self.states, images, self._shared_state(), self._own_state(), about, self.accelerator
             )
             if self.accelerator.is_main_process:
                 self._save_generators()
-                checkpoint.drop_old_states(self.states, self.config.saving.keep_last)
+                self._drop_old_states()
         except OSError as error:
             if images >= self.total_images:
                 raise
             self.say(f"warning: could not save ({error}); older states are untouched; going on")
         self.accelerator.wait_for_everyone()
         self.stopper.slowest = max(self.stopper.slowest, time.monotonic() - began)
+
+    def _drop_old_states(self) -> None:
+        saving = self.config.saving
+        best = best_states(checkpoint.all_states(self.states), self.config.evaluation.best_by, saving.keep_best)
+        checkpoint.drop_old_states(self.states, saving.keep_last, best)
 
     def _save_generators(self) -> None:
         config = self.config

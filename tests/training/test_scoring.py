@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from cyclegan.config import ConfigError
+from cyclegan.evaluation.evaluator import evaluate
+from cyclegan.evaluation.extractors import efficientnet_lite0
+from cyclegan.evaluation.split import translate_split
+from cyclegan.training import checkpoint
+from cyclegan.training.journal import read_metrics
+from cyclegan.training.loop import train
+from tests.conftest import merged
+from tests.processes import run_training
+from tests.training.test_loop import same_weights
+
+SCORED = {
+    "data": {"crop_size": 40, "load_size": 40},
+    "evaluation": {"every_epochs": 1, "metrics": ["kid"], "extractor": "effnet-lite0"},
+    "saving": {"keep_last": 1, "keep_best": 1},
+}
+KID = "metrics/AtoB/kid_effnet-lite0"
+
+
+def scores(run: Path) -> dict[int, float]:
+    return {line["images"]: line[KID] for line in read_metrics(run / "log" / "metrics.jsonl") if KID in line}
+
+
+def test_scores_are_those_of_the_translated_files_and_the_best_state_stays(options: dict, capfd: pytest.CaptureFixture):
+    run = train(merged(options, **SCORED))
+    found = scores(run)
+    assert list(found) == [4, 8, 12, 16]
+    best = min(found, key=found.get)
+    assert [int(state.name) for state in checkpoint.all_states(run / "state")] == sorted({best, 16})
+    translate_split(run)
+    oracle = evaluate(run / "test" / "AtoB", Path(options["data"]["root"]) / "testB", efficientnet_lite0(), ["kid"])
+    assert found[16] == pytest.approx(oracle.numbers["kid_effnet-lite0"], rel=1e-6)
+    assert f"{KID}: last {found[16]:.5g}, best {found[best]:.5g} after {best} images" in capfd.readouterr().out
+    card = json.loads((run / "log" / "cards" / "000000016_AtoB.json").read_text())
+    assert card["numbers"]["kid_effnet-lite0"] == found[16]
+
+
+def test_a_scored_run_that_was_stopped_goes_on_to_the_same_weights_and_scores(options: dict):
+    options = merged(options, **SCORED)
+    whole = train({**options, "name": "whole"})
+    train(merged({**options, "name": "parts"}, training={"max_images": 6}))
+    parts = train({**options, "name": "parts"})
+    assert same_weights(whole, parts) and scores(whole) == scores(parts)
+
+
+def test_two_processes_score_together_what_one_scores_alone(options: dict):
+    options = merged(options, **SCORED)
+    done = run_training(merged({**options, "name": "two"}, training={"max_images": 8}), 2)
+    assert done.returncode == 0, done.stderr
+    one = train(merged({**options, "name": "one"}, training={"batch_size": 2, "max_images": 8}))
+    two_scores, one_scores = scores(one.with_name("two")), scores(one)
+    assert list(two_scores) == list(one_scores)
+    assert all(torch.isfinite(torch.tensor(value)) for value in two_scores.values())
+    assert two_scores[8] == pytest.approx(one_scores[8], rel=0.05)  # Adam: the weights differ by rounding
+
+
+def test_an_unknown_score_to_keep_by_is_named(options: dict):
+    with pytest.raises(ConfigError, match=r"evaluation\.best_by.*metrics/AtoB/kid_effnet-lite0"):
+        train(merged(merged(options, **SCORED), evaluation={"best_by": "fid"}))
