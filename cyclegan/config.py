@@ -20,16 +20,22 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
     create_model,
+    field_validator,
 )
 
+from cyclegan.errors import UserError
+
 OPTIONS = Path(__file__).parents[1] / "options"
-NAMED = ("algorithm", "generator", "discriminator")  # sections whose options depend on their `name`
+# Sections whose options depend on their `name`, and the name that is meant where none is given.
+NAMED = {"algorithm": "cyclegan", "generator": "resnet", "discriminator": "patch"}
 Size = PositiveInt | tuple[PositiveInt, PositiveInt]  # a square's side, or (height, width)
 Fraction = typing.Annotated[float, Field(ge=0, lt=1)]
+Probability = typing.Annotated[float, Field(ge=0, le=1)]
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A setting that cannot be; the message names the key, what was expected and the nearest right word."""
 
 
@@ -57,7 +63,7 @@ class Data(Section):
     )
     load_size: Size = Field(286, description="pixels: side, or [height, width]; scale_width uses the width")
     crop_size: Size = Field(256, description="pixels: side, or [height, width]")
-    flip: Fraction | Literal[1] = Field(0.5, description="probability of a horizontal flip")
+    flip: Probability = Field(0.5, description="probability of a horizontal flip")
     pairing: Literal["random", "ordered"] = Field(
         "random", description="B drawn at random for each A, or the same place in B's list"
     )
@@ -150,9 +156,9 @@ class Config(Section):
     results: Path = Field(Path("results"), description="where runs are kept")
     seed: NonNegativeInt = Field(0, description="of weights, order, crops and pools")
     deterministic: bool = Field(False, description="only deterministic kernels; slower on a GPU")
-    algorithm: dict[str, Any] = Field({"name": "cyclegan"}, description="name and options of the algorithm")
-    generator: dict[str, Any] = Field({"name": "resnet"}, description="name and options of the generators")
-    discriminator: dict[str, Any] = Field({"name": "patch"}, description="name and options of the discriminators")
+    algorithm: dict[str, Any] = Field({}, description="name (default cyclegan) and options of the algorithm")
+    generator: dict[str, Any] = Field({}, description="name (default resnet) and options of the generators")
+    discriminator: dict[str, Any] = Field({}, description="name (default patch) and options of the discriminators")
     init: Initial = Initial()
     data: Data = Data()
     optimizer: Optimizer = Optimizer()
@@ -161,6 +167,11 @@ class Config(Section):
     speed: Speed = Speed()
     saving: Saving = Saving()
     logging: Logging = Logging()
+
+    @field_validator(*NAMED)
+    @classmethod
+    def _with_name(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return {"name": NAMED[info.field_name], **options}
 
     @property
     def folder(self) -> Path:
@@ -228,12 +239,12 @@ def signature(target: Callable) -> inspect.Signature:
 
 
 def _find(name: str) -> Path:
-    for path in (Path(name), Path("options") / f"{name}.yaml", OPTIONS / f"{name}.yaml"):
+    given, name = Path(name), name.removesuffix(".yaml")
+    for path in (given, Path("options") / f"{name}.yaml", OPTIONS / f"{name}.yaml"):
         if path.is_file():
             return path
     shipped = sorted(path.stem for folder in {Path("options"), OPTIONS} for path in folder.glob("*.yaml"))
-    name = name.removesuffix(".yaml")
-    raise ConfigError(f"--config: no file {name} and none of that name in options/; {_unknown(name, shipped)}")
+    raise ConfigError(f"--config: no file {given}, nor one of that name in options/; {_unknown(name, shipped)}")
 
 
 class _Loader(yaml.SafeLoader):
@@ -296,7 +307,9 @@ def _keys(model: type[BaseModel], path: list[str]) -> list[str]:
         field = model.model_fields.get(part)
         if field is None:  # a name of the user's, as in optimizer.groups.discriminators
             continue
-        model = field.annotation if isinstance(field.annotation, type) and field.annotation is not dict else OptimizerGroup
+        model = (
+            field.annotation if isinstance(field.annotation, type) and field.annotation is not dict else OptimizerGroup
+        )
     return list(model.model_fields)
 
 

@@ -37,7 +37,7 @@ class ReplayPool(nn.Module):
         return image
 
     def get_extra_state(self) -> list[Tensor]:
-        return self.images
+        return list(self.images)
 
     def set_extra_state(self, state: list[Tensor]) -> None:
         self.images = list(state)[: self.size]

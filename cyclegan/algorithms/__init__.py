@@ -14,6 +14,7 @@ from cyclegan.networks import DISCRIMINATORS, GENERATORS, build_generator
 from cyclegan.networks.initialize import initialize
 
 Terms = dict[str, Tensor]
+GIVEN = ("in_channels", "out_channels")  # follow from the data, not from options
 
 
 class Algorithm(nn.Module):
@@ -43,6 +44,15 @@ def algorithms() -> dict[str, type[Algorithm]]:
 def build_algorithm(config: Config) -> Algorithm:
     """The algorithm of a run with fresh networks. Raises ConfigError for options that it does not know."""
     return build("algorithm", algorithms(), config.algorithm, config)
+
+
+def complete_config(config: Config) -> Config:
+    """The same run with every option of its algorithm and networks written out, checked."""
+    _, algorithm = complete("algorithm", algorithms(), config.algorithm, given=["config"])
+    _, generator = complete("generator", GENERATORS, config.generator, given=GIVEN)
+    _, discriminator = complete("discriminator", DISCRIMINATORS, config.discriminator, given=GIVEN)
+    full = {"algorithm": algorithm, "generator": generator, "discriminator": discriminator}
+    return config.model_copy(update={key: {"name": vars(config)[key]["name"], **full[key]} for key in full})
 
 
 def new_generator(config: Config, source: str, target: str) -> nn.Module:

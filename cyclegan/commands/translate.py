@@ -22,20 +22,11 @@ SUMMARY = "translate pictures, folders of them, or standard input"
 def main(arguments: list[str]) -> int:
     """0: all translated; 1: some could not be (listed on standard error); 2: wrong usage."""
     options = _parser().parse_args(arguments)
-    try:
-        translators = _translators(options)
-        with pixel_limit(options.max_pixels or None):
-            if "-" in (*options.inputs, options.output):
-                return _stream(translators[0], options)
-            return _files(translators, options)
-    except BrokenPipeError:
-        return 1
-    except (OSError, ValueError) as error:
-        print(f"cyclegan translate: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("cyclegan translate: stopped; the same command goes on from here", file=sys.stderr)
-        return 1
+    translators = _translators(options)
+    with pixel_limit(options.max_pixels or None):
+        if "-" in (*options.inputs, options.output):
+            return _stream(translators[0], options)
+        return _files(translators, options)
 
 
 def _parser() -> argparse.ArgumentParser:

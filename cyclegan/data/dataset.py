@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cyclegan.config import ConfigError, Data
+from cyclegan.config import Data
 from cyclegan.data.images import ImageError
 from cyclegan.data.transforms import Transform
 
@@ -36,7 +36,7 @@ class UnpairedDataset(Dataset):
 
     def __init__(self, files: dict[str, list[Path]], data: Data, seed: int, multiple: int = 4):
         self.files, self.seed = files, seed
-        self.pairing, self.shuffle, self.corrupt = data.pairing, data.shuffle, data.corrupt
+        self.pairing, self.shuffle = data.pairing, data.shuffle
         self.transforms = {domain: Transform(data, domain, multiple) for domain in files}
 
     def __getitem__(self, draw: Draw) -> dict:
@@ -61,7 +61,7 @@ class UnpairedDataset(Dataset):
         return np.random.default_rng([self.seed, draw.epoch, draw.place, ord(domain)])
 
     def _read(self, draw: Draw, domain: str, index: int, skipped: list[str]) -> torch.Tensor:
-        """The picture at `index`, or if that one is damaged and may be skipped, the next sound one."""
+        """The picture at `index`, or if that one is damaged, the next sound one: the loop decides if that will do."""
         files = self.files[domain]
         seed = int(self._random(draw, domain).integers(2**31))
         for step in range(len(files)):
@@ -69,8 +69,6 @@ class UnpairedDataset(Dataset):
             try:
                 return self.transforms[domain](path, seed)
             except ImageError as error:
-                if self.corrupt == "fail":
-                    raise ImageError(f"{error} (data.corrupt=skip goes on without such pictures)") from None
                 skipped.append(str(error))
         raise ImageError(f"no readable picture among the {len(files)} of domain {domain}; the first: {skipped[0]}")
 
@@ -107,16 +105,17 @@ def epoch_length(files: dict[str, list[Path]], epoch_size: str | int) -> int:
 
 
 def collate(items: list[dict]) -> dict:
-    """Stack pictures to (N, C, H, W). Raises ConfigError if they differ in size."""
-    batch = {"skipped": [message for item in items for message in item["skipped"]]}
+    """Stack pictures to (N, C, H, W); "skipped" lists what was wrong with damaged files, "problem" with the batch."""
+    batch = {"skipped": [message for item in items for message in item["skipped"]], "problem": None}
     for domain in ("A", "B"):
         images = [item[domain] for item in items]
         sizes = {tuple(image.shape[1:]) for image in images}
         if len(sizes) > 1:
-            raise ConfigError(
+            batch["problem"] = (
                 f"data.resize: pictures of {domain} come out in different sizes {sorted(sizes)}; "
                 "use training.batch_size=1 or a resize that ends in a crop"
             )
+            return batch
         batch[domain] = torch.stack(images)
     return batch
 

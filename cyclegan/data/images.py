@@ -11,11 +11,13 @@ import torch
 from PIL import Image, ImageColor, ImageOps
 from torch import Tensor
 
+from cyclegan.errors import UserError
+
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's "L"
 
 
-class ImageError(ValueError):
+class ImageError(UserError, ValueError):
     """A picture that cannot be used; the message names the file and the reason."""
 
 
@@ -53,8 +55,11 @@ def read_layers(path: Path | str, channels: int = 3, background: str = "white") 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if _bits(image) > 8:
+            # As an open file: by name, Pillow maps grey TIFF into memory, and with an orientation garbles it.
+            with open(path, "rb") as file, Image.open(file) as image:
+                deep = _bits(image, Path(path)) > 8
+                image.load()  # turns TIFF and takes its EXIF tag away; left to exif_transpose it would turn twice
+                if deep:
                     pixels = _deep_pixels(image, path)
                     alpha = pixels[..., -1] if pixels.shape[2] in (2, 4) else None
                     return _with_channels(_composited(pixels, background), channels), alpha
@@ -71,17 +76,17 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
     return image.float() / (127.5 if image.dtype == torch.uint8 else 0.5) - 1
 
 
-def _bits(image: Image.Image) -> int:
+def _bits(image: Image.Image, path: Path) -> int:
     """Bits a channel in the file; Pillow shows 16-bit colour as 8-bit `RGB`, so its mode does not tell."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return 16
     if image.format == "PNG":
-        with open(image.filename, "rb") as file:
+        with path.open("rb") as file:
             return file.read(25)[24]  # IHDR: signature 8, length 4, type 4, width 4, height 4, then the depth
     if image.format == "TIFF":
         return max(image.tag_v2.get(258, (8,)))
     if image.format == "PPM":
-        with open(image.filename, "rb") as file:
+        with path.open("rb") as file:
             fields = [f for line in file.read(512).split(b"\n") for f in line.split(b"#")[0].split()]
         return 16 if fields[0] in (b"P2", b"P3", b"P5", b"P6") and int(fields[3]) > 255 else 8
     return 8
@@ -100,15 +105,11 @@ def shallow_layers(image: Image.Image, channels: int, background: str) -> tuple[
 
 
 def _deep_pixels(image: Image.Image, path: Path | str) -> np.ndarray:
-    """(height, width, 1 to 4) float32 in [0, 1] of a file with 16 bits or floats; OpenCV keeps what Pillow cuts."""
-    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)  # IMREAD_UNCHANGED leaves EXIF orientation alone
-    if pixels is None:
-        image.load()  # says what is wrong with a damaged file
-        pixels = np.asarray(image)
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
-    if pixels.shape[2] >= 3:
-        pixels = pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]  # OpenCV's BGR(A) to RGB(A)
-    pixels = _oriented(pixels, image.getexif().get(0x0112, 1))
+    """(height, width, 1 to 4) float32 in [0, 1] of a file with 16 bits or floats."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        pixels = np.asarray(ImageOps.exif_transpose(image))[..., None]
+    else:
+        pixels = _deep_colour(image, path)
     if pixels.dtype == np.uint8:
         return pixels.astype(np.float32) / 255
     if np.issubdtype(pixels.dtype, np.integer):
@@ -120,6 +121,18 @@ def _deep_pixels(image: Image.Image, path: Path | str) -> np.ndarray:
             f"cannot use {path}: floating-point pictures must lie in [0, 1], found {pixels.min()} to {pixels.max()}"
         )
     return pixels.astype(np.float32)
+
+
+def _deep_colour(image: Image.Image, path: Path | str) -> np.ndarray:
+    """Through OpenCV: of more than one channel, Pillow keeps 8 bits only."""
+    with Image.open(path) as unturned:
+        orientation = unturned.getexif().get(0x0112, 1)
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)  # which leaves orientation alone
+    if pixels is None:
+        raise ImageError(f"cannot read {path}: a 16-bit {image.format} of a kind that OpenCV does not decode")
+    if pixels.ndim == 2:
+        return _oriented(pixels[..., None], orientation)
+    return _oriented(pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]], orientation)  # BGR(A) to RGB(A)
 
 
 def _oriented(pixels: np.ndarray, orientation: int) -> np.ndarray:

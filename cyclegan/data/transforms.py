@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +78,7 @@ class PlainTransform:
         return to_tensor(resized(pixels, lambda *sides: self.size or sides))
 
 
-def resized(pixels: np.ndarray, size_for) -> np.ndarray:
+def resized(pixels: np.ndarray, size_for: Callable[[int, int], tuple[int, int]]) -> np.ndarray:
     """Antialiased bicubic to `size_for(height, width)`; Pillow's, because OpenCV's aliases when it shrinks."""
     size = size_for(*pixels.shape[:2])
     if size == pixels.shape[:2]:
@@ -86,6 +89,12 @@ def resized(pixels: np.ndarray, size_for) -> np.ndarray:
     planes = [np.asarray(plane.resize(size[::-1], Image.Resampling.BICUBIC)) for plane in planes]
     pixels = planes[0] if planes[0].ndim == 3 else np.stack(planes, axis=2)
     return pixels if pixels.dtype == np.uint8 else pixels.clip(0, 1)
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """(1 or 3, height, width) in [-1, 1] -> an 8-bit picture."""
+    pixels = image.float().clamp(-1, 1).add(1).mul(127.5).round().byte().cpu().numpy()
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
 
 def _pair(size: Size) -> tuple[int, int]:
@@ -102,14 +111,12 @@ def _augmentation(where: str, options: dict[str, Any]) -> albumentations.BasicTr
     }
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=1)
-        raise ConfigError(f"{where}.name: no albumentation {name!r}" + (f"; did you mean {nearest[0]}?" * bool(nearest)))
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise ConfigError(f"{where}.name: no albumentation {name!r}{hint}")
     return _construct(where, known[name], options)
 
 
 def _construct(where: str, transform: type, options: dict[str, Any]) -> albumentations.BasicTransform:
-    import inspect
-    import warnings
-
     unknown = set(options) - set(inspect.signature(transform).parameters)
     if unknown:
         choices = ", ".join(inspect.signature(transform).parameters)

@@ -21,9 +21,7 @@ def frechet_distance(a: Statistics, b: Statistics) -> Tensor:
     return (a.mu - b.mu).square().sum() + a.total_variance + b.total_variance - 2 * _root_trace(a, b)
 
 
-def frechet_infinity(
-    x: Tensor, reference: Statistics, points: int = 15, seed: int = 0
-) -> Tensor:
+def frechet_infinity(x: Tensor, reference: Statistics, points: int = 15, seed: int = 0) -> Tensor:
     """The distance that infinitely many images would have, by a line through distances of subsets over 1 / size.
 
     Chong and Forsyth (arXiv 1911.07023). `x` is (n, d) features of n >= 2 d images, so that every subset, from d to n,

@@ -14,7 +14,9 @@ from cyclegan.evaluation.statistics import Statistics
 
 def sifid(maps: Tensor, other_maps: Tensor) -> Tensor:
     """(n, d, h, w) maps of n images and of their partners to n distances, float64."""
-    return torch.stack([
-        frechet_distance(Statistics.of(a.flatten(1).T), Statistics.of(b.flatten(1).T))
-        for a, b in zip(maps, other_maps, strict=True)
-    ])
+    return torch.stack(
+        [
+            frechet_distance(Statistics.of(a.flatten(1).T), Statistics.of(b.flatten(1).T))
+            for a, b in zip(maps, other_maps, strict=True)
+        ]
+    )

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from cyclegan.errors import UserError
 from cyclegan.inference import reference_files
 from cyclegan.inference.reference_files import ReferenceFileError
 from cyclegan.inference.whole_files import open_replacing
@@ -23,7 +24,7 @@ DIRECTIONS = ("AtoB", "BtoA")
 HUB_PREFIX = "generator."  # of the names in a Hugging Face folder, whose model holds the generator
 
 
-class GeneratorFileError(ValueError):
+class GeneratorFileError(UserError, ValueError):
     """A generator that cannot be loaded; the message names the file, what was found and what to do."""
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cyclegan.errors import UserError
 from cyclegan.inference.whole_files import open_replacing
 
 SUFFIXES = (".pth", ".pt")
@@ -27,7 +28,7 @@ Weights = dict[str, Tensor]
 log = logging.getLogger(__name__)
 
 
-class ReferenceFileError(ValueError):
+class ReferenceFileError(UserError, ValueError):
     """A checkpoint that cannot be read or written; the message names the file, what was found and what to do."""
 
 

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cyclegan.data.images import to_tensor
+from cyclegan.errors import UserError
 from cyclegan.inference.translate import padded_sides
 from cyclegan.networks.layers import BlurDown, BlurUp
 from cyclegan.networks.resnet import ResnetBlock, ResnetGenerator
@@ -32,7 +33,7 @@ POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Dropout, nn.Identity, nn.BatchNo
 SHARED_NORMS = (nn.InstanceNorm2d, nn.GroupNorm)
 
 
-class TilingError(ValueError):
+class TilingError(UserError, ValueError):
     """A network or a picture that cannot be cut into tiles; the message says what to do."""
 
 

@@ -11,12 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan.data.images import to_tensor
+from cyclegan.errors import UserError
 from cyclegan.inference.picture_files import Picture
 from cyclegan.inference.tiles import Tiling, to_pixels, translate_tiled
 from cyclegan.inference.translate import translate_tensor
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class DeviceError(UserError, ValueError):
+    """A device that is not there or cannot do what is asked of it."""
 
 
 class Translator:
@@ -28,6 +33,8 @@ class Translator:
         precision: of the network; auto is bf16 where the device has instructions for it, else fp32. Pictures with
             more than 8 bits a channel and exact tiles are always computed in fp32
         tiling: how pictures too large for one go are cut
+
+    Raises DeviceError.
     """
 
     def __init__(
@@ -37,10 +44,10 @@ class Translator:
         precision: Precision = "auto",
         tiling: Tiling | None = None,
     ):
-        self.device, self.tiling = torch.device(device), tiling or Tiling()
+        self.device, self.tiling = usable_device(device), tiling or Tiling()
         self.precision = best_precision(self.device) if precision == "auto" else precision
         if self.precision == "fp16" and self.device.type == "cpu":
-            raise ValueError("precision fp16: CPUs compute it slowly or not at all; use bf16 or fp32")
+            raise DeviceError("precision fp16: CPUs compute it slowly or not at all; use bf16 or fp32")
         about = getattr(generator, "about", {})
         self.channels = about.get("input", {}).get("channels", 3)
         self.background = about.get("input", {}).get("background", "white")
@@ -73,6 +80,14 @@ class Translator:
 
     def _tiled(self, picture: Picture) -> Picture:
         return picture.with_pixels(translate_tiled(self.exact, picture.pixels, self.tiling, self.device))
+
+
+def usable_device(name: torch.device | str) -> torch.device:
+    """Raises DeviceError."""
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, ImportError) as error:  # torch has one for each kind of absence
+        raise DeviceError(f"device {name}: {str(error).splitlines()[0]}") from None
 
 
 def best_precision(device: torch.device) -> Precision:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cyclegan.data.images import EXTENSIONS, find_images
+from cyclegan.errors import UserError
 from cyclegan.inference.picture_files import FORMATS
 
 KEEP = "keep"  # the format of the source
 
 
-class WorkListError(ValueError):
+class WorkListError(UserError, ValueError):
     """Inputs and output that do not go together; the message says why."""
 
 

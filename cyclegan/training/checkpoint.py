@@ -20,10 +20,12 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from cyclegan.errors import UserError
+
 FORMAT = 1
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError, ValueError):
     """A training state that cannot be used; the message names the folder and the reason."""
 
 

@@ -7,6 +7,7 @@ Path of a batch: the loader gives {"A": x, "B": y} in [-1, 1]; `algorithm.losses
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from cyclegan.algorithms import build_algorithm
 from cyclegan.config import Config, ConfigError, load_config
 from cyclegan.data.dataset import EpochBatches, UnpairedDataset, epoch_length, new_loader
 from cyclegan.data.folders import find_split
+from cyclegan.data.images import ImageError
+from cyclegan.errors import UserError
 from cyclegan.inference.generator_file import save_generator
 from cyclegan.training import checkpoint
 from cyclegan.training.ema import Ema
@@ -35,7 +38,7 @@ from cyclegan.training.schedules import LearningRate
 from cyclegan.training.stop import Stopper
 
 
-class Diverged(RuntimeError):
+class Diverged(UserError, RuntimeError):
     """Losses or weights became infinite or not a number."""
 
 
@@ -94,6 +97,7 @@ class Run:
         self.config, self.accelerator = config, accelerator
         self.progress, self.means, self.epoch_means = Progress(), Means(), Means()
         self.skipped: set[str] = set()
+        self.save_due = False
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.speed.tf32
         torch.use_deterministic_algorithms(config.deterministic)
         set_seed(config.seed)
@@ -172,6 +176,7 @@ class Run:
                 initial=progress.images,
                 unit="img",
                 disable=not self.accelerator.is_main_process,
+                mininterval=0.5 if sys.stderr.isatty() else 30,  # a log file wants fewer lines
                 dynamic_ncols=True,
             ) as bar,
         ):
@@ -202,15 +207,10 @@ class Run:
             self._sample()
 
     def _epoch(self) -> None:
+        """From where the run is to the end of the epoch, or of the run."""
         progress = self.progress
-        self.batches.epoch, self.batches.start = progress.epoch, progress.place // self.global_batch
-        batches = iter(self.loader)
-        while progress.place < self.epoch_images:
-            asked = time.monotonic()
-            batch = next(batches)
-            self.journal.waited += time.monotonic() - asked
-            self._note_skipped(batch.pop("skipped"))
-            self.update(send_to_device(batch, self.accelerator.device, non_blocking=True))
+        for batch in self._batches():
+            self.update(batch)
             before = progress.images
             progress.place += self.global_batch
             progress.images += self.global_batch
@@ -219,8 +219,21 @@ class Run:
             self._after_batch(before)
             if progress.images >= self.total_images:
                 return
-            if progress.place == 0:
+
+    def _batches(self) -> Iterator[dict[str, Tensor]]:
+        """The rest of the epoch's batches, on the device."""
+        self.batches.epoch, self.batches.start = self.progress.epoch, self.progress.place // self.global_batch
+        batches = iter(self.loader)
+        while True:
+            asked = time.monotonic()
+            batch = next(batches, None)
+            self.journal.waited += time.monotonic() - asked
+            if batch is None:
                 return
+            if problem := batch.pop("problem"):
+                raise ConfigError(problem)
+            self._note_skipped(batch.pop("skipped"))
+            yield send_to_device(batch, self.accelerator.device, non_blocking=True)
 
     def update(self, batch: dict[str, Tensor]) -> None:
         """All updates that the algorithm wants from one batch."""
@@ -282,8 +295,6 @@ class Run:
         if reason and not finished:
             self._stop(reason)
 
-    save_due = False
-
     def _end_epoch(self) -> None:
         progress, schedule = self.progress, self.config.schedule
         progress.epoch, progress.place = progress.epoch + 1, 0
@@ -304,7 +315,7 @@ class Run:
             self._diverged(", ".join(name for name, value in losses.items() if value - value != 0))
         rates = {f"lr/{name}": optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()}
         self.journal.write(progress.images, progress.epoch, progress.steps, {**losses, **rates})
-        self.bar.set_description(f"epoch {progress.epoch + 1}", refresh=False)
+        self.bar.set_description(f"epoch {-(-progress.images // self.epoch_images)}", refresh=False)
         self.bar.set_postfix({name: f"{losses[name]:.3f}" for name in self.parameters})
 
     def _sample(self) -> None:
@@ -320,6 +331,8 @@ class Run:
                 tracker.writer.add_image("samples", picture, self.progress.images, dataformats="HWC")
 
     def _note_skipped(self, messages: list[str]) -> None:
+        if messages and self.config.data.corrupt == "fail":
+            raise ImageError(f"{messages[0]} (data.corrupt=skip goes on without such pictures)")
         for message in set(messages) - self.skipped:
             self.skipped.add(message)
             tqdm.write(f"warning: skipped ({len(self.skipped)} so far): {message}")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from cyclegan.config import Config
 from cyclegan.data.folders import find_split
-from cyclegan.data.transforms import PlainTransform
+from cyclegan.data.transforms import PlainTransform, to_picture
 
 CELL = 128  # smaller pictures are enlarged to about this many pixels
 OTHER = {"A": "B", "B": "A"}
@@ -69,12 +68,6 @@ def draw_sheet(columns: list[tuple[str, Tensor]]) -> Image.Image:
             cell = to_picture(image).convert("RGB").resize((cell_w, cell_h), Image.Resampling.NEAREST)
             sheet.paste(cell, (left, head + row * (cell_h + gap)))
     return sheet
-
-
-def to_picture(image: Tensor) -> Image.Image:
-    """(1 or 3, H, W) in [-1, 1] -> an 8-bit picture."""
-    pixels = image.float().clamp(-1, 1).add(1).mul(127.5).round().byte().cpu().numpy()
-    return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)).squeeze())
 
 
 def save_atomically(picture: Image.Image, path: Path) -> None:

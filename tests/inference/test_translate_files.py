@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cyclegan.commands.translate import main
+from cyclegan import commands
+from cyclegan.commands import translate as command
 from cyclegan.data.images import ImageError
 from cyclegan.inference.files import translate
 from cyclegan.inference.generator_file import save_generator
@@ -19,6 +20,10 @@ from cyclegan.inference.translator import Translator
 from cyclegan.inference.work_list import WorkListError, plan
 from cyclegan.networks import build_generator
 from cyclegan.networks.initialize import initialize
+
+
+def main(arguments):
+    return commands.run("cyclegan translate", command.main, arguments)
 
 
 @pytest.fixture
@@ -107,7 +112,7 @@ def test_unreadable_files_are_listed_and_the_rest_is_done(source, tmp_path, caps
     assert (tmp_path / "out" / "good.png").is_file()
     assert [p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")] == ["good.png"]
     for name in ("cut.png", "text.jpg", "empty.png", "bomb.png"):
-        assert said.count(name) == 1
+        assert sum(name in line for line in said.splitlines()) == 1
     assert "4 failed" in said
 
 
@@ -196,11 +201,11 @@ def test_nothing_is_written_outside_the_output_folder(source, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "sub").symlink_to(secret, target_is_directory=True)
     save(tmp_path / "in" / "sub" / "a.png", 9, 9)
-    save(tmp_path / "in" / "deeper" / "..." / "b.png", 9, 9)
+    save(tmp_path / "in" / "deeper" / "a..b" / "b.png", 9, 9)
     assert main([source, str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 1
     assert "outside" in capsys.readouterr().err
     assert not list(secret.iterdir())
-    assert (tmp_path / "out" / "deeper" / "..." / "b.png").is_file()
+    assert (tmp_path / "out" / "deeper" / "a..b" / "b.png").is_file()
 
 
 def test_inputs_named_with_dots_land_inside(tmp_path):

@@ -1,0 +1,59 @@
+"""What holds for every algorithm: a new file in algorithms/ is covered by its existing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cyclegan.algorithms import Algorithm, algorithms, build_algorithm
+from cyclegan.config import load_config
+
+NETWORKS = {"generator": {"name": "resnet", "width": 4, "blocks": 1}, "discriminator": {"width": 4, "layers": 2}}
+
+
+@pytest.fixture(params=sorted(algorithms()))
+def algorithm(request: pytest.FixtureRequest) -> Algorithm:
+    torch.manual_seed(0)
+    return build_algorithm(load_config({"name": "x", "algorithm": {"name": request.param}, **NETWORKS}))
+
+
+@pytest.fixture
+def batch() -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    return {"A": torch.rand(2, 3, 32, 32) * 2 - 1, "B": torch.rand(2, 3, 32, 32) * 2 - 1}
+
+
+def test_every_loss_is_finite_and_every_optimizer_has_one(algorithm: Algorithm, batch: dict):
+    updated = set()
+    for optimizer, terms in algorithm.losses(batch):
+        updated.add(optimizer)
+        for name, term in terms.items():
+            assert term.ndim == 0 and term.isfinite(), name
+    assert updated == set(algorithm.trained())
+
+
+def test_every_trained_parameter_gets_a_gradient_from_its_own_loss(algorithm: Algorithm, batch: dict):
+    trained = algorithm.trained()
+    for optimizer, terms in algorithm.losses(batch):
+        parameters = [p for network in trained[optimizer] for p in network.parameters()]
+        sum(terms.values()).backward(inputs=parameters)
+        assert all(parameter.grad is not None for parameter in parameters)
+
+
+def test_trained_networks_are_attributes_and_each_has_one_optimizer(algorithm: Algorithm):
+    networks = [id(network) for group in algorithm.trained().values() for network in group]
+    assert len(set(networks)) == len(networks)
+    assert set(networks) <= {id(child) for child in algorithm.children()}
+
+
+def test_generators_translate_and_describe_themselves(algorithm: Algorithm, batch: dict):
+    for direction, generator in algorithm.generators().items():
+        source, target = direction.split("to")
+        assert generator(batch[source]).shape == batch[target].shape
+        assert generator.architecture["name"] == "resnet" and generator.architecture["width"] == 4
+
+
+def test_every_option_is_documented(algorithm: Algorithm):
+    parameters = list(type(algorithm).__init__.__annotations__)
+    for name in set(parameters) - {"config", "return"}:
+        assert f"        {name}: " in type(algorithm).__doc__, name

@@ -1,0 +1,49 @@
+"""What many tests share: small folders of pictures and a run that takes a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+torch.set_num_threads(1)
+
+
+def write_pictures(folder: Path, count: int, side: int = 40, seed: int = 0) -> None:
+    """Smooth random pictures; the seed also stands for the domain."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = np.random.default_rng(seed)
+    for i in range(count):
+        coarse = draw.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).save(folder / f"{i:02d}.png")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A data set: 5 and 4 training pictures, 3 and 3 test pictures, 40x40."""
+    root = tmp_path / "pictures"
+    for name, count, seed in (("trainA", 5, 1), ("trainB", 4, 2), ("testA", 3, 3), ("testB", 3, 4)):
+        write_pictures(root / name, count, seed=seed)
+    return root
+
+
+@pytest.fixture
+def options(pictures: Path, tmp_path: Path) -> dict:
+    """A run of 16 images with tiny networks, as a dict for load_config."""
+    return {
+        "name": "tiny",
+        "results": str(tmp_path / "results"),
+        "data": {"root": str(pictures), "load_size": 36, "crop_size": 32, "workers": 0},
+        "generator": {"name": "resnet", "width": 4, "blocks": 1},
+        "discriminator": {"name": "patch", "width": 4, "layers": 2},
+        "training": {"epochs": 2, "decay_epochs": 2, "batch_size": 1, "batches_per_epoch": 4},
+        "logging": {"log_every": 2, "sample_every": 8, "samples": 2, "trackers": []},
+    }
+
+
+def merged(base: dict, **changes: dict) -> dict:
+    """`base` with sections laid over, one level deep."""
+    return {**base, **{k: {**base.get(k, {}), **v} if isinstance(v, dict) else v for k, v in changes.items()}}

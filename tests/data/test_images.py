@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from cyclegan.data.images import ImageError, find_images, read_image
+
+GRADIENT = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(6, 4, 3) * 3
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "ppm", "tif", "tiff", "PNG", "TIF"])
+def test_lossless_files_come_back_as_they_were(suffix: str, tmp_path: Path):
+    Image.fromarray(GRADIENT).save(tmp_path / f"x.{suffix}")
+    pixels = read_image(tmp_path / f"x.{suffix}")
+    assert pixels.dtype == np.uint8 and np.array_equal(pixels, GRADIENT)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "JPEG", "webp"])
+def test_lossy_files_come_back_nearly(suffix: str, tmp_path: Path):
+    flat = np.full((16, 16, 3), 77, np.uint8)
+    Image.fromarray(flat).save(tmp_path / f"x.{suffix}", quality=95)
+    assert np.abs(read_image(tmp_path / f"x.{suffix}").astype(int) - flat).max() <= 3
+
+
+def test_grey_becomes_three_equal_channels_and_colour_its_luma(tmp_path: Path):
+    Image.fromarray(GRADIENT[..., 0]).save(tmp_path / "grey.png")
+    assert np.array_equal(read_image(tmp_path / "grey.png"), np.repeat(GRADIENT[..., :1], 3, 2))
+    assert np.array_equal(read_image(tmp_path / "grey.png", channels=1), GRADIENT[..., :1])
+    Image.fromarray(GRADIENT).save(tmp_path / "colour.png")
+    luma = GRADIENT @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(read_image(tmp_path / "colour.png", channels=1)[..., 0] - luma).max() <= 1
+
+
+@pytest.mark.parametrize(("background", "colour"), [("white", 255), ("black", 0), ("#808080", 128)])
+def test_alpha_is_composited_on_the_background(background: str, colour: int, tmp_path: Path):
+    rgba = np.zeros((2, 2, 4), np.uint8)
+    rgba[..., 0], rgba[..., 3] = 200, [[0, 255], [51, 102]]
+    Image.fromarray(rgba).save(tmp_path / "x.png")
+    alpha = rgba[..., 3:] / 255
+    expected = rgba[..., :3] * alpha + colour * (1 - alpha)
+    assert np.abs(read_image(tmp_path / "x.png", background=background) - expected).max() <= 1
+
+
+def test_palette_with_a_transparent_entry(tmp_path: Path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "x.png", transparency=0)
+    assert read_image(tmp_path / "x.png").tolist() == [[[255, 255, 255], [40, 50, 60]]]
+
+
+def test_grey_with_alpha(tmp_path: Path):
+    Image.merge("LA", [Image.new("L", (1, 1), 100), Image.new("L", (1, 1), 0)]).save(tmp_path / "x.png")
+    assert read_image(tmp_path / "x.png", channels=1).item() == 255
+
+
+def test_cmyk_becomes_rgb(tmp_path: Path):
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "x.tif")
+    assert read_image(tmp_path / "x.tif")[0, 0].tolist() == [255, 0, 0]
+    Image.new("CMYK", (8, 8), (255, 0, 0, 0)).save(tmp_path / "x.jpg", quality=95)
+    assert np.abs(read_image(tmp_path / "x.jpg")[0, 0].astype(int) - [0, 255, 255]).max() < 8
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_keep_their_range(suffix: str, channels: int, tmp_path: Path):
+    deep = np.random.default_rng(0).integers(0, 65536, (5, 7, channels), dtype=np.uint16)
+    cv2.imwrite(str(tmp_path / f"x.{suffix}"), deep[..., ::-1] if channels == 3 else deep)
+    pixels = read_image(tmp_path / f"x.{suffix}", channels)
+    assert pixels.dtype == np.float32
+    assert np.array_equal(np.round(pixels * 65535).astype(np.uint16), deep)
+
+
+def test_sixteen_bit_alpha_is_composited(tmp_path: Path):
+    deep = np.zeros((1, 1, 4), np.uint16)
+    deep[..., 2], deep[..., 3] = 65535, 16384  # OpenCV's order: blue, green, red, alpha
+    cv2.imwrite(str(tmp_path / "x.png"), deep)
+    share = 16384 / 65535
+    assert read_image(tmp_path / "x.png")[0, 0] == pytest.approx([1, 1 - share, 1 - share], abs=1e-5)
+
+
+def test_floats_outside_zero_and_one_are_refused_by_name(tmp_path: Path):
+    Image.fromarray(np.array([[0.25, 0.5]], np.float32)).save(tmp_path / "x.tif")
+    assert read_image(tmp_path / "x.tif", channels=1).ravel().tolist() == [0.25, 0.5]
+    Image.fromarray(np.array([[0.5, 300]], np.float32)).save(tmp_path / "bad.tif")
+    with pytest.raises(ImageError, match=r"bad\.tif.*\[0, 1\].*300"):
+        read_image(tmp_path / "bad.tif")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_honoured(orientation: int, tmp_path: Path):
+    turns = {
+        1: lambda p: p,
+        2: lambda p: p[:, ::-1],
+        3: lambda p: p[::-1, ::-1],
+        4: lambda p: p[::-1],
+        5: lambda p: p.transpose(1, 0, 2),
+        6: lambda p: np.rot90(p, -1),
+        7: lambda p: np.rot90(p, 2).transpose(1, 0, 2),
+        8: lambda p: np.rot90(p),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for name in ("x.png", "x.tif"):
+        Image.fromarray(GRADIENT).save(tmp_path / name, exif=exif)
+        assert np.array_equal(read_image(tmp_path / name), turns[orientation](GRADIENT))
+    Image.fromarray(GRADIENT[..., 0]).save(tmp_path / "grey.tif", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "grey.tif", channels=1), turns[orientation](GRADIENT[..., :1]))
+    deep = Image.fromarray(GRADIENT[..., 0].astype(np.uint16) * 257)
+    deep.save(tmp_path / "deep.tif", exif=exif)
+    expected = turns[orientation](GRADIENT[..., :1]) / 255
+    assert read_image(tmp_path / "deep.tif", channels=1) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "cut"])
+def test_damaged_files_are_named(damage: str, tmp_path: Path):
+    path = tmp_path / "broken.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(path)
+    content = path.read_bytes()
+    path.write_bytes({"empty": b"", "text": b"no picture", "cut": content[: len(content) // 2]}[damage])
+    with pytest.raises(ImageError, match=r"broken\.png"):
+        read_image(path)
+
+
+def test_pictures_are_found_in_sub_folders_whatever_the_case(tmp_path: Path):
+    for name in ("b.JPG", "a/c.webp", "a/d.Tif", ".hidden/e.png", "notes.txt", "._f.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)] == ["a/c.webp", "a/d.Tif", "b.JPG"]
+
+
+def test_missing_and_empty_folders_are_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        find_images(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="no images in"):
+        find_images(tmp_path)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cyclegan.config import ConfigError, Data
+from cyclegan.data.transforms import PlainTransform, Transform, resized, to_picture, to_tensor
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    return tmp_path / "wide.png"
+
+
+@pytest.mark.parametrize(
+    ("resize", "sides"),
+    [
+        ("resize_and_crop", (32, 32)),
+        ("crop", (32, 32)),
+        ("scale_width", (32, 48)),  # 50 * 48 / 90 = 27 would be below the crop's side
+        ("scale_width_and_crop", (32, 32)),
+        ("none", (48, 88)),  # 50 and 90, rounded to multiples of four
+    ],
+)
+def test_sides_after_each_resize_are_the_references(resize: str, sides: tuple, wide: Path):
+    transform = Transform(Data(resize=resize, load_size=48, crop_size=32), "A")
+    assert transform(wide, 0).shape == (3, *sides)
+
+
+def test_resizing_is_pillows_antialiased_bicubic(wide: Path):
+    image = Image.open(wide)
+    expected = np.asarray(image.resize((36, 24), Image.Resampling.BICUBIC))
+    assert np.array_equal(resized(np.asarray(image), lambda *_: (24, 36)), expected)
+
+
+def test_deep_pictures_are_resized_without_rounding(wide: Path):
+    pixels = np.asarray(Image.open(wide))
+    deep = resized(pixels.astype(np.float32) / 255, lambda *_: (24, 36))
+    assert np.abs(deep * 255 - resized(pixels, lambda *_: (24, 36))).max() < 1.5
+    assert deep.dtype == np.float32 and len(np.unique(deep)) > 1000
+
+
+def test_the_whole_pipeline_without_chance_is_resize_and_scale(wide: Path):
+    data = Data(load_size=32, crop_size=32, flip=0)
+    pixels = np.asarray(Image.open(wide).resize((32, 32), Image.Resampling.BICUBIC), dtype=np.float32)
+    expected = torch.from_numpy(pixels.transpose(2, 0, 1) / 127.5 - 1)
+    assert torch.allclose(Transform(data, "A")(wide, 0), expected, atol=1e-6)
+
+
+def test_a_picture_smaller_than_the_crop_grows_to_cover_it(tmp_path: Path):
+    Image.new("RGB", (20, 10)).save(tmp_path / "small.png")
+    assert Transform(Data(resize="crop", crop_size=32), "A")(tmp_path / "small.png", 0).shape == (3, 32, 32)
+
+
+def test_the_seed_alone_decides_crop_flip_and_augmentation(wide: Path):
+    data = Data(load_size=48, crop_size=32, A={"augment": [{"name": "ColorJitter", "hue": 0.1, "p": 1.0}]})
+    one, two = Transform(data, "A"), Transform(data, "A")
+    assert torch.equal(one(wide, 7), two(wide, 7))
+    assert len({one(wide, seed).sum().item() for seed in range(10)}) == 10
+
+
+def test_flips_mirror_half_of_the_pictures(wide: Path):
+    data = Data(load_size=32, crop_size=32, flip=0.5)
+    plain = Transform(Data(load_size=32, crop_size=32, flip=0), "A")(wide, 0)
+    transform, flipped = Transform(data, "A"), 0
+    for seed in range(200):
+        out = transform(wide, seed)
+        assert torch.equal(out, plain) or torch.equal(out, plain.flip(2))
+        flipped += torch.equal(out, plain.flip(2))
+    assert 70 < flipped < 130
+
+
+def test_sixteen_bit_grey_goes_through_an_augmented_pipeline(tmp_path: Path):
+    deep = np.linspace(0, 65535, 40 * 40).reshape(40, 40).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    data = Data(load_size=36, crop_size=32, A={"channels": 1, "augment": [{"name": "GaussianBlur", "p": 1.0}]})
+    image = Transform(data, "A")(tmp_path / "deep.png", 0)
+    assert image.shape == (1, 32, 32) and image.dtype == torch.float32 and len(image.unique()) > 500
+
+
+@pytest.mark.parametrize(
+    ("augment", "words"),
+    [
+        ({"name": "ColorJiter"}, r"data\.A\.augment\[0\].*ColorJiter.*mean ColorJitter"),
+        ({"hue": 1}, r"data\.A\.augment\[0\]\.name"),
+        ({"name": "ColorJitter", "huge": 1}, "huge.*hue"),
+        ({"name": "ColorJitter", "hue": "much"}, "ColorJitter"),
+    ],
+)
+def test_a_wrong_augmentation_is_named(augment: dict, words: str):
+    with pytest.raises(ConfigError, match=words):
+        Transform(Data(A={"augment": [augment]}), "A")
+
+
+def test_plain_transform_keeps_the_size_unless_told(wide: Path):
+    assert PlainTransform(Data(), "A")(wide).shape == (3, 50, 90)
+    assert PlainTransform(Data(), "A", (16, 24))(wide).shape == (3, 16, 24)
+
+
+def test_pictures_and_tensors_are_inverses():
+    pixels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    assert np.array_equal(np.asarray(to_picture(to_tensor(pixels))), pixels[..., 0])
+    assert to_tensor(pixels).min() == -1 and to_tensor(pixels).max() == 1

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cyclegan.algorithms import build_algorithm, complete_config
+from cyclegan.config import Config, ConfigError, load_config
+from cyclegan.describe import describe_options
+
+SHIPPED = sorted((Path(__file__).parents[1] / "options").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_options_build_their_algorithm(path: Path):
+    config = load_config(path)
+    assert config.name == path.stem
+    assert set(build_algorithm(config).generators()) <= {"AtoB", "BtoA"}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_resolved_config_can_be_given_back(path: Path, tmp_path: Path):
+    config = complete_config(load_config(path))
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+def test_exponents_without_a_point_are_numbers(tmp_path: Path):
+    (tmp_path / "x.yaml").write_text("optimizer: {lr: 1e-4, weight_decay: 5E-5}")
+    config = load_config(tmp_path / "x.yaml")
+    assert (config.optimizer.lr, config.optimizer.weight_decay, config.name) == (1e-4, 5e-5, "x")
+
+
+def test_names_that_look_like_numbers_stay_text(tmp_path: Path):
+    (tmp_path / "x.yaml").write_text("name: e4\ndata: {root: 1e4x}")
+    assert load_config(tmp_path / "x.yaml").data.root == Path("1e4x")
+
+
+def test_overrides_change_one_key_and_keep_the_rest():
+    config = load_config("horse2zebra", ["training.epochs=3", "data.crop_size=[64, 32]", "generator.blocks=6"])
+    assert config.training.epochs == 3 and config.training.decay_epochs == 100
+    assert config.data.crop_size == (64, 32) and config.data.root == Path("datasets/horse2zebra")
+    assert config.generator == {"name": "resnet", "blocks": 6}
+
+
+def test_another_network_starts_from_its_own_defaults():
+    config = load_config({"name": "x", "generator": {"name": "resnet", "blocks": 6}}, ["generator.name=unet"])
+    assert config.generator == {"name": "unet"}
+
+
+def test_yaml_suffix_and_folder_may_be_left_out():
+    assert load_config("smoke") == load_config("smoke.yaml") == load_config("options/smoke.yaml")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"trainng": {}}, ["trainng", "did you mean training?"]),
+        ({"training": {"epocs": 3}}, ["training.epocs", "did you mean epochs?"]),
+        ({"data": {"A": {"chanels": 1}}}, ["data.A.chanels", "did you mean channels?"]),
+        ({"optimizer": {"groups": {"generators": {"lrr": 1}}}}, ["optimizer.groups.generators.lrr", "mean lr?"]),
+        ({"training": {"epochs": -1}}, ["training.epochs", "greater than or equal to 0", "-1"]),
+        ({"training": {"batch_size": "four"}}, ["training.batch_size", "four"]),
+        ({"data": {"resize": "crp"}}, ["data.resize", "'crop'", "crp"]),
+        ({"data": {"load_size": "big"}}, ["data.load_size", "big"]),
+        ({"data": 3}, ["data", "3"]),
+        ({"name": "a/b"}, ["name", "a/b"]),
+        ({"optimizer": {"betas": [0.5, 1.5]}}, ["optimizer.betas", "1.5"]),
+    ],
+)
+def test_a_wrong_setting_is_named(values: dict, words: list[str]):
+    with pytest.raises(ConfigError) as error:
+        load_config({"name": "x", **values})
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"generator": {"name": "resnt"}}, ["generator.name", "did you mean resnet?", "unet"]),
+        ({"generator": {"name": "resnet", "block": 6}}, ["generator.block", "did you mean blocks?"]),
+        ({"generator": {"name": "resnet", "norm": "inst"}}, ["generator.norm", "'instance'"]),
+        ({"generator": {"name": "resnet", "blocks": -1}}, ["generator.blocks"]),
+        ({"algorithm": {"name": "cyclegn"}}, ["algorithm.name", "did you mean cyclegan?"]),
+        ({"algorithm": {"name": "cyclegan", "cycl": 1}}, ["algorithm.cycl", "did you mean cycle?"]),
+        ({"algorithm": {"name": "cyclegan", "cycle": "ten"}}, ["algorithm.cycle", "ten"]),
+        ({"discriminator": {"name": "patch", "layers": 0}}, ["discriminator.layers"]),
+        ({"data": {"A": {"channels": 1}}}, ["algorithm.identity"]),
+        (
+            {
+                "data": {"A": {"channels": 1}},
+                "algorithm": {"name": "cyclegan", "identity": 0},
+                "generator": {"name": "resnet", "skip": True},
+            },
+            ["generator", "skip"],
+        ),
+    ],
+)
+def test_a_wrong_option_of_a_network_or_algorithm_is_named(values: dict, words: list[str]):
+    with pytest.raises(ConfigError) as error:
+        build_algorithm(load_config({"name": "x", **values}))
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("override", ["training.epochs", "=3", "training.epochs=[1"])
+def test_an_override_that_is_none_is_named(override: str):
+    with pytest.raises(ConfigError, match=r"epochs|=3"):
+        load_config("smoke", [override])
+
+
+@pytest.mark.parametrize("text", ["- 1", "a: [", "a: b: c"])
+def test_a_file_that_is_no_mapping_is_named(text: str, tmp_path: Path):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"bad\.yaml"):
+        load_config(tmp_path / "bad.yaml")
+
+
+def test_an_unknown_name_suggests_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean horse2zebra"):
+        load_config("horse2zebr")
+
+
+def test_help_tells_every_option():
+    def keys(model, prefix=""):
+        for name, field in model.model_fields.items():
+            inner = field.annotation
+            nested = isinstance(inner, type) and hasattr(inner, "model_fields")
+            yield from keys(inner, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
+
+    text = describe_options()
+    for key in [*keys(Config), "blocks", "spectral", "cycle", "discriminator_updates"]:
+        assert f"  {key}: " in text, key
+
+
+def test_yaml_in_the_data_readme_is_valid():
+    text = (Path(__file__).parents[1] / "datasets" / "README.md").read_text()
+    for block in text.split("```yaml")[1:]:
+        load_config({"name": "x", **yaml.safe_load(block.split("```")[0])})

@@ -1,0 +1,46 @@
+"""Imports point down (the table of the design): nothing below knows of anything above."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "cyclegan"
+BASE = {"errors"}
+ALLOWED = {
+    "errors": set(),
+    "config": BASE,
+    "losses": set(),
+    "replay": set(),
+    "networks": BASE,
+    "data": BASE | {"config"},
+    "inference": BASE | {"networks", "data"},
+    "evaluation": BASE | {"config", "networks", "data", "inference"},
+    "algorithms": BASE | {"config", "losses", "replay", "networks", "data"},
+    "training": BASE | {"config", "losses", "replay", "networks", "data", "algorithms", "inference", "evaluation"},
+    "describe": BASE | {"config", "networks", "algorithms"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module} if node.module != "cyclegan" else {f"cyclegan.{a.name}" for a in node.names}
+    return {name.split(".")[1] for name in names if name.startswith("cyclegan.")}
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_imports_point_down(part: str):
+    files = list((ROOT / part).rglob("*.py")) or [ROOT / f"{part}.py"]
+    for path in files:
+        assert imported(path) - {part} <= ALLOWED[part], path
+
+
+def test_the_table_names_every_part():
+    parts = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert parts - {"__init__", "__main__", "commands"} == set(ALLOWED)

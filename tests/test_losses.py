@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cyclegan.losses import critic_loss, gan_loss, gradient_penalty, l1_loss
+
+SCORES = torch.tensor([[0.0, 2.0]])
+
+
+def log1pexp(x: float) -> float:
+    return math.log1p(math.exp(x))
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("lsgan", (1 + 1) / 2),
+        ("vanilla", (log1pexp(0) + log1pexp(-2)) / 2),
+        ("nonsaturating", (log1pexp(0) + log1pexp(-2)) / 2),
+        ("hinge", -1.0),
+        ("wgan", -1.0),
+        ("wgan-gp", -1.0),
+    ],
+)
+def test_gan_loss_has_the_value_computed_by_hand(kind: str, expected: float):
+    assert gan_loss(SCORES, kind).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [  # real scores 0 and 2, fake scores -3 and 0.5
+        ("lsgan", 0.5 * ((1 + 1) / 2 + (9 + 0.25) / 2)),
+        ("vanilla", 0.5 * ((log1pexp(0) + log1pexp(-2)) / 2 + (log1pexp(-3) + log1pexp(0.5)) / 2)),
+        ("nonsaturating", 0.5 * ((log1pexp(0) + log1pexp(-2)) / 2 + (log1pexp(-3) + log1pexp(0.5)) / 2)),
+        ("hinge", 0.5 * ((1 + 0) / 2 + (0 + 1.5) / 2)),
+        ("wgan", 0.5 * (-1.25 - 1)),
+        ("wgan-gp", 0.5 * (-1.25 - 1)),
+    ],
+)
+def test_critic_loss_has_the_value_computed_by_hand(kind: str, expected: float):
+    assert critic_loss(SCORES, torch.tensor([[-3.0, 0.5]]), kind).item() == pytest.approx(expected)
+
+
+def test_vanilla_is_the_references_cross_entropy_with_logits():
+    real, fake = torch.randn(2, 1, 5, 5), torch.randn(2, 1, 5, 5)
+    bce = F.binary_cross_entropy_with_logits
+    assert torch.allclose(gan_loss(fake, "vanilla"), bce(fake, torch.ones_like(fake)))
+    expected = 0.5 * (bce(real, torch.ones_like(real)) + bce(fake, torch.zeros_like(fake)))
+    assert torch.allclose(critic_loss(real, fake, "vanilla"), expected)
+
+
+def test_gradient_penalty_of_a_linear_critic_is_that_of_its_slope():
+    weights = torch.full((3, 2, 2), 0.5)  # the gradient everywhere, of length sqrt(12) / 2
+    penalty = gradient_penalty(lambda x: (x * weights).sum((1, 2, 3)), torch.rand(4, 3, 2, 2), torch.rand(4, 3, 2, 2))
+    assert penalty.item() == pytest.approx((math.sqrt(12) / 2 - 1) ** 2, rel=1e-5)
+
+
+def test_gradient_penalty_reaches_the_critics_weights():
+    critic = torch.nn.Conv2d(3, 1, 2)
+    gradient_penalty(critic, torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4)).backward()
+    assert critic.weight.grad.abs().sum() > 0
+
+
+def test_l1_is_the_mean_absolute_difference():
+    assert l1_loss(torch.tensor([1.0, -1.0]), torch.tensor([0.0, 2.0])).item() == 2.0
