@@ -33,8 +33,7 @@ def main(arguments: list[str]) -> int:
     )
     contract = export(generator, output, options.format, inside)
     print(f"wrote {output} and {output}.json")
-    sizes = [tuple(map(int, size.split("x"))) for size in options.sizes]
-    return _verify(generator, output, contract, sizes) if options.verify else 0
+    return _verify(generator, output, contract, options.sizes) if options.verify else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,11 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--verify", action="store_true", help="run it beside the original, fail if it deviates")
     parser.add_argument(
         "--sizes",
-        nargs="+",
-        type=_size,
-        default=[f"{h}x{w}" for h, w in SIZES],
-        metavar="HxW",
-        help="that --verify tries, in batches of 1 and 3 (%(default)s)",
+        type=_sizes,
+        default=SIZES,
+        help="that --verify tries, in batches of 1 and 3 (256x256,101x254,512x384)",
     )
     hub = parser.add_argument_group("hub")
     hub.add_argument("--metrics", metavar="FILE", help="JSON with numbers for the card")
@@ -66,11 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _size(text: str) -> str:
-    height, x, width = text.partition("x")
-    if not (x and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH")
-    return text
+def _sizes(text: str) -> list[tuple[int, int]]:
+    sizes = [tuple(size.split("x")) for size in text.split(",")]
+    if not all(len(size) == 2 and all(side.isdecimal() and int(side) for side in size) for size in sizes):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH,HEIGHTxWIDTH,…")
+    return [(int(height), int(width)) for height, width in sizes]
 
 
 def _default_output(options: argparse.Namespace, generator: nn.Module) -> Path:

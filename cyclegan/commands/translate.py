@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--format", choices=[KEEP, *formats], help="of the results (png); keep: the source's")
     parser.add_argument("--quality", type=int, default=95, help="of JPEG and WebP, 1 to 100 (%(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="do again what is already there")
-    parser.add_argument("--device", nargs="+", default=None, help="one or several, e.g. cuda:0 cuda:1 (GPU or cpu)")
+    parser.add_argument("--device", help="one, or several that share the files: cuda:0,cuda:1 (GPU, or else cpu)")
     parser.add_argument(
         "--precision",
         choices=["auto", "fp32", "bf16", "fp16"],
@@ -73,7 +73,7 @@ def _positive(text: str) -> int:
 def _translators(options: argparse.Namespace) -> list[Translator]:
     generator = load_source(options)
     tiling = Tiling(options.tiles, options.tile_above, options.tile_side, options.tile_overlap, scratch=options.scratch)
-    devices = options.device or [default_device()]
+    devices = (options.device or default_device()).split(",")
     return [Translator(generator, device, options.precision, tiling) for device in devices]
 
 

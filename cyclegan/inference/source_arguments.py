@@ -17,11 +17,12 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--direction", choices=DIRECTIONS, help="where SOURCE has both")
     parser.add_argument(
         "--architecture",
-        nargs="+",
+        action="append",
         type=_setting,
         default=[],
         metavar="KEY=VALUE",
-        help="what a *.pth cannot tell, e.g. padding=zero (default reflect), skip=true (false), dropout=0.5 (U-Net: 0)",
+        help="what a *.pth cannot tell: padding=zero (default reflect), skip=true (false), dropout=0.5 (of a U-Net, 0); "
+        "may be given several times",
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -299,6 +300,7 @@ class Stored(Stage):
         self.line = self.channels * 4  # bytes of one place: (height, width, channels) float32
         self.file = tempfile.TemporaryFile(dir=scratch, buffering=0)  # noqa: SIM115, it lives as long as the stage
         self.sums = Moments()
+        _check_space(scratch, self.line * self.height * self.width)
         for box in source.boxes():
             values = source.window(box)
             self.sums.add(values)
@@ -324,6 +326,12 @@ class Stored(Stage):
 
     def _seek(self, row: int, column: int) -> None:
         self.file.seek((row * self.width + column) * self.line)
+
+
+def _check_space(scratch: Path | None, needed: int) -> None:
+    free = shutil.disk_usage(scratch or tempfile.gettempdir()).free
+    if free < needed:
+        raise OSError(f"{needed / 1e9:.1f} GB more are needed and {free / 1e9:.1f} GB are free")
 
 
 def _exact(generator: nn.Module, picture: Stage, tiling: Tiling) -> Iterator[tuple[Box, Tensor]]:
