@@ -21,7 +21,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         type=_setting,
         default=[],
         metavar="KEY=VALUE",
-        help="what a *.pth cannot tell: padding=zero (default reflect), skip=true (false), dropout=0.5 (of a U-Net, 0); "
+        help="what a *.pth cannot tell: padding=zero (else reflect), skip=true (false), dropout=0.5 (of a U-Net, 0); "
         "may be given several times",
     )
 
