@@ -127,8 +127,10 @@ class Training(Section):
 
 
 class Speed(Section):
-    precision: Literal["no", "fp16", "bf16"] | None = Field(
-        None, description="of convolutions; null takes accelerate launch --mixed_precision"
+    precision: Literal["no", "fp16", "bf16", "fp64"] | None = Field(
+        None,
+        description="of convolutions; null takes accelerate launch --mixed_precision; fp64 makes all of it double, "
+        "to tell rounding from errors",
     )
     channels_last: bool = Field(False, description="memory layout of networks and batches")
     compile: bool = Field(False, description="torch.compile the networks")

@@ -129,4 +129,5 @@ def new_loader(dataset: UnpairedDataset, batches: EpochBatches, workers: int, pi
         num_workers=workers,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
+        generator=torch.Generator(),  # else each epoch draws a seed from the global one: a resumed run once too often
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageColor, ImageOps
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from cyclegan.errors import UserError
@@ -66,6 +66,8 @@ def read_layers(path: Path | str, channels: int = 3, background: str = "white") 
                 return shallow_layers(image, channels, background)
     except ImageError:
         raise
+    except UnidentifiedImageError:
+        raise ImageError(f"cannot read {path}: not a picture of a known kind, or damaged") from None
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error and more
         raise ImageError(f"cannot read {path}: {error or type(error).__name__}") from error
 

@@ -20,7 +20,7 @@ def precision_recall(real: Tensor, fake: Tensor, neighbours: int = 3) -> tuple[T
 def density_coverage(real: Tensor, fake: Tensor, neighbours: int = 5) -> tuple[Tensor, Tensor]:
     """Real balls around a fake over k, on average (can exceed 1), and the share of real balls that hold a fake."""
     radius = _radii(real, neighbours)
-    balls = fakes_inside = 0
+    balls = 0
     nearest = torch.full_like(radius, torch.inf)
     for rows in fake.split(ROWS):
         distance = _distances(rows, real)

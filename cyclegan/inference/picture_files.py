@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from cyclegan.data.images import ImageError, read_layers, shallow_layers
 
@@ -75,6 +75,8 @@ def count_pixels(path: Path | str) -> int:
     try:
         with Image.open(path) as image:
             pixels = image.width * image.height
+    except UnidentifiedImageError:
+        raise ImageError(f"cannot read {path}: not a picture of a known kind, or damaged") from None
     except Exception as error:  # as in read_layers
         raise ImageError(f"cannot read {path}: {error or type(error).__name__}") from error
     if limit and pixels > limit:

@@ -79,7 +79,8 @@ class ResnetGenerator(nn.Module):
         layers += [ResnetBlock(width * self.multiple, norm, padding, dropout) for _ in range(blocks)]
         for level in reversed(range(downs)):
             layers += _up(width * 2 ** (level + 1), norm, upsample)
-        layers += [padding_layer(padding, 3), nn.Conv2d(width, out_channels, 7), nn.Tanh()]
+        last = nn.Identity() if skip else nn.Tanh()  # what is added must be able to turn white into black
+        layers += [padding_layer(padding, 3), nn.Conv2d(width, out_channels, 7), last]
         self.model = nn.Sequential(*layers)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class Means:
         """The means over all processes; starts afresh. Every process has to call it."""
         if not self.sums:
             return {}
-        means = torch.stack([self.sums[name].float() / self.counts[name] for name in self.sums])
+        means = torch.stack([self.sums[name] / self.counts[name] for name in self.sums])
         names = list(self.sums)
         self.sums, self.counts = {}, {}
         return dict(zip(names, accelerator.reduce(means, reduction="mean").tolist(), strict=True))

@@ -6,6 +6,7 @@ Path of a batch: the loader gives {"A": x, "B": y} in [-1, 1]; `algorithm.losses
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -76,13 +77,20 @@ def new_accelerator(config: Config) -> Iterator[Accelerator]:
     """Accelerate for one run; its global state is cleared afterwards, so that a notebook can train again."""
     AcceleratorState._reset_state(reset_partial_state=False)
     accelerator = Accelerator(
-        mixed_precision=config.speed.precision,
+        # Said aloud: else the processes that torchrun starts on a CPU would each train alone, in the same folder.
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision="no" if config.speed.precision == "fp64" else config.speed.precision,
         gradient_accumulation_steps=config.training.accumulate,
-        log_with=config.logging.trackers,
+        log_with=config.logging.trackers or None,
         project_config=ProjectConfiguration(project_dir=config.folder, logging_dir=config.folder / "log"),
         # Networks run several times between two updates, which does not go with buffers sent around before each.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
+    if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", 1)):
+        raise ConfigError(
+            f"{os.environ['WORLD_SIZE']} processes were launched but this one sees {accelerator.num_processes}: "
+            "on a CPU launch with torchrun, on GPUs with accelerate launch or torchrun"
+        )
     try:
         yield accelerator
     finally:
@@ -103,6 +111,8 @@ class Run:
         set_seed(config.seed)
 
         algorithm = self.algorithm = build_algorithm(config).to(accelerator.device)
+        if config.speed.precision == "fp64":
+            algorithm.double()
         if config.speed.channels_last:
             algorithm.to(memory_format=torch.channels_last)
         self.plain = algorithm.generators()
@@ -201,7 +211,7 @@ class Run:
             f"batch {config.training.batch_size} x {self.accelerator.num_processes} processes"
             f" x {config.training.accumulate} accumulated = "
             f"{self.global_batch * config.training.accumulate} pairs an update; "
-            f"{self.accelerator.device}, precision {self.accelerator.mixed_precision}"
+            f"{self.accelerator.device}, precision {config.speed.precision or self.accelerator.mixed_precision}"
         )
         if progress.images == 0:
             self._sample()
@@ -237,6 +247,8 @@ class Run:
 
     def update(self, batch: dict[str, Tensor]) -> None:
         """All updates that the algorithm wants from one batch."""
+        if self.config.speed.precision == "fp64":
+            batch = {name: value.double() for name, value in batch.items()}
         if self.config.speed.channels_last:
             batch = {name: value.to(memory_format=torch.channels_last) for name, value in batch.items()}
         factor = self.rate.factor(self.progress.epoch, self.progress.images)
@@ -322,7 +334,9 @@ class Run:
         if not self.samples:
             return
         with self.accelerator.autocast(), evaluating(self.shown()) as generators:
-            sheet = sample_sheet(generators, self.samples, self.accelerator.device)
+            dtype = torch.float64 if self.config.speed.precision == "fp64" else torch.float32
+            images = {domain: value.to(self.accelerator.device, dtype) for domain, value in self.samples.items()}
+            sheet = sample_sheet(generators, images)
         save_atomically(sheet, self.config.folder / "samples" / f"{self.progress.images:09d}.png")
         for tracker in self.accelerator.trackers:
             if tracker.name == "tensorboard":

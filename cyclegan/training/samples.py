@@ -31,14 +31,14 @@ def sample_images(config: Config) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def sample_sheet(generators: dict[str, nn.Module], images: dict[str, Tensor], device: torch.device) -> Image.Image:
+def sample_sheet(generators: dict[str, nn.Module], images: dict[str, Tensor]) -> Image.Image:
     """One row a picture, a block of columns a domain."""
     columns = []
     for source, target in OTHER.items():
         there, back = generators.get(f"{source}to{target}"), generators.get(f"{target}to{source}")
         if there is None:
             continue
-        real = images[source].to(device)
+        real = images[source]
         fake = one_by_one(there, real)
         columns += [(f"real {source}", real), (f"fake {target}", fake)]
         if back is not None:

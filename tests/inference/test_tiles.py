@@ -123,3 +123,19 @@ def test_too_little_space_for_scratch_is_said_before_it_is_used_up(monkeypatch):
     monkeypatch.setattr(tiles.shutil, "disk_usage", lambda _: tiles.shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(TilingError, match="GB are free"):
         translate_tiled(generator_of(SMALL), picture(40, 40), Tiling(side=16))
+
+
+def test_no_window_grows_with_the_picture(monkeypatch):
+    largest = []
+    for stage in (tiles.Pixels, tiles.Convolved, tiles.Transposed, tiles.Stored):
+
+        def watched(self, box, plain=stage.window):
+            values = plain(self, box)
+            largest[-1] = max(largest[-1], values.numel())
+            return values
+
+        monkeypatch.setattr(stage, "window", watched)
+    for side in (64, 128):
+        largest.append(0)
+        translate_tiled(generator_of(SMALL), picture(side, side), Tiling(side=16))
+    assert 0 < largest[0] == largest[1] < 64 * 64 * 4

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cyclegan.config import load_config
+from cyclegan.evaluation.split import SplitError, translate_split
+from cyclegan.inference.generator_file import GeneratorFileError, save_generator
+from cyclegan.networks import build_generator
+from tests.conftest import write_pictures
+
+
+@pytest.fixture
+def run(options: dict) -> Path:
+    """A run whose generators are identities, on a set in which test names match."""
+    config = load_config({**options, "generator": {"name": "resnet", "width": 2, "blocks": 0, "skip": True}})
+    config.folder.mkdir(parents=True)
+    (config.folder / "config.yaml").write_text(config.to_yaml())
+    pictures = {"channels": 3, "background": "white"}
+    for direction in ("AtoB", "BtoA"):
+        generator = build_generator({"name": "resnet", "width": 2, "blocks": 0, "skip": True})
+        generator.start_as_identity()
+        about = {"direction": direction, "input": pictures, "output": pictures, "images": 7}
+        save_generator(config.folder / f"{direction}.safetensors", generator, about)
+    return config.folder
+
+
+def data_root(run: Path) -> Path:
+    return load_config(run / "config.yaml").data.root
+
+
+def test_every_picture_keeps_name_folder_and_size(run: Path):
+    root = data_root(run)
+    write_pictures(root / "testA" / "deep" / "er", 1, side=41)
+    Image.new("RGB", (30, 17)).save(root / "testA" / "00.jpg")
+    Image.new("L", (5, 3)).save(root / "testA" / "grey.bmp")
+    translate_split(run, direction="AtoB")
+    written = {path.relative_to(run / "test" / "AtoB").as_posix() for path in (run / "test" / "AtoB").rglob("*.png")}
+    assert written == {"00.jpg.png", "00.png.png", "01.png", "02.png", "grey.png", "deep/er/00.png"}
+    assert Image.open(run / "test" / "AtoB" / "00.jpg.png").size == (30, 17)
+    assert Image.open(run / "test" / "AtoB" / "grey.png").size == (5, 3)
+    assert Image.open(run / "test" / "AtoB" / "deep" / "er" / "00.png").size == (41, 41)
+
+
+def test_an_identity_scores_like_the_untouched_input_and_as_computed_from_the_files(run: Path):
+    result = translate_split(run)["AtoB"]
+    root = data_root(run)
+    pairs = [[np.asarray(Image.open(root / d / f"{i:02d}.png"), float) for d in ("testA", "testB")] for i in range(3)]
+    expected = np.mean([np.abs(a - b).mean() for a, b in pairs]) / 127.5
+    for kind in ("untouched", "translated"):
+        assert result["scores"]["MAE"][kind] == pytest.approx(expected, rel=1e-6)
+    assert json.loads((run / "test" / "scores.json").read_text())["BtoA"]["images"] == 3
+
+
+def test_names_that_match_by_chance_only_are_no_counterparts(run: Path):
+    write_pictures(data_root(run) / "testA", 4)
+    results = translate_split(run)
+    assert results["AtoB"]["scores"] == {} and set(results["BtoA"]["scores"]) == {"MAE", "PSNR", "SSIM"}
+
+
+def test_one_domain_is_enough(run: Path):
+    root = data_root(run)
+    (root / "testB").rename(root / "away")
+    assert list(translate_split(run)) == ["AtoB"]
+    with pytest.raises(SplitError, match=r"BtoA.*found A in"):
+        translate_split(run, direction="BtoA")
+
+
+def test_the_gallery_needs_nothing_but_itself(run: Path):
+    write_pictures(data_root(run) / "testA" / "<b>&", 1)
+    translate_split(run)
+    page = (run / "test" / "index.html").read_text()
+    assert not re.search(r"""(src|href)=["'](?!data:)|url\(|@import|http""", page)
+    assert page.count("<img ") == 4 * 3 + 3 * 4  # without truth: input, output, back; with: truth too
+    assert "&lt;b&gt;&amp;/00.png" in page and "<b>" not in page
+
+
+def test_what_is_no_run_is_said(run: Path, tmp_path: Path):
+    with pytest.raises(SplitError, match="no run's folder"):
+        translate_split(tmp_path)
+    (run / "AtoB.safetensors").write_bytes(b"no weights")
+    with pytest.raises(GeneratorFileError, match=r"AtoB\.safetensors"):
+        translate_split(run)

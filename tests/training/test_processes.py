@@ -1,0 +1,77 @@
+"""N processes compute what one computes with N times the batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cyclegan.training.journal import read_metrics
+from cyclegan.training.loop import train
+from tests.conftest import merged
+from tests.processes import run_training
+from tests.training.test_loop import same_weights, weights_of
+
+# SGD, because Adam turns the rounding noise in the gradients of biases before a norm into full-size steps; double
+# precision, because training is chaotic and amplifies rounding from update to update (a thousandfold in 50 here, so
+# that float32 agrees to 1e-4 only); a pool that never fills, because each process has its own.
+SGD = {
+    "optimizer": {"name": "sgd", "lr": 1e-4},
+    "speed": {"precision": "fp64"},
+    "algorithm": {"name": "cyclegan", "pool": 1000},
+    "training": {"epochs": 5, "decay_epochs": 5, "batches_per_epoch": None},
+    "data": {"epoch_size": 20, "workers": 1},
+}
+
+
+def curves(run: Path) -> list[list[float]]:
+    lines = read_metrics(run / "log" / "metrics.jsonl")
+    return [[v for k, v in line.items() if not k.startswith("speed/")] for line in lines]
+
+
+def one_process(options: dict, batch_size: int) -> Path:
+    return train(merged({**options, "name": "one"}, training={"batch_size": batch_size}))
+
+
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_fifty_updates_of_several_processes_are_those_of_one(processes: int, options: dict):
+    options = merged(options, **SGD, logging={"log_every": 20})
+    options["training"]["epochs"], options["data"]["epoch_size"] = 5, 5 * processes
+    options["training"]["decay_epochs"] = 5  # 10 epochs of 5 updates
+    one = one_process(options, processes)
+    many = merged({**options, "name": "many"}, training={"batch_size": 1})
+    done = run_training(many, processes)
+    assert done.returncode == 0, done.stderr
+    assert f"batch 1 x {processes} processes" in done.stdout + done.stderr
+    many_run = one.with_name("many")
+    one_weights, many_weights = weights_of(one), weights_of(many_run)
+    start = weights_of(train(merged({**options, "name": "start"}, training={"max_images": 1})))
+    assert max((start[name] - value).abs().max().item() for name, value in one_weights.items()) > 1e-3  # it did move
+    for name, value in one_weights.items():
+        assert torch.allclose(value, many_weights[name], rtol=0, atol=1e-8), name
+    checksum = [sum(v.double().abs().sum().item() for v in w.values()) for w in (one_weights, many_weights)]
+    assert checksum[0] == pytest.approx(checksum[1], rel=1e-8)
+    for mine, theirs in zip(curves(one), curves(many_run), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-8)
+    rates = [[values["lr/generators"] for values in read_metrics(run / "log/metrics.jsonl")] for run in (one, many_run)]
+    assert rates[0] == rates[1]
+
+
+def test_two_processes_resume_to_the_same_weights_as_uninterrupted(options: dict):
+    options = merged(options, algorithm={"name": "cyclegan", "pool": 2}, training={"ema": 0.9, "accumulate": 2})
+    for name, limit in (("whole", None), ("parts", 12), ("parts", None)):
+        done = run_training(merged({**options, "name": name}, training={"max_images": limit}), 2)
+        assert done.returncode == 0, done.stderr
+    whole = Path(options["results"]) / "whole"
+    assert "resumed from" in done.stdout
+    assert same_weights(whole, whole.with_name("parts"))
+    state = torch.load(whole / "state" / "000000016" / "rank1.pt", weights_only=True)
+    assert len(state["memory"]["past_a"]["_extra_state"]) == 2
+
+
+def test_a_command_line_mistake_is_one_line_on_each_process(options: dict):
+    done = run_training(merged(options, data={"root": "nowhere"}), 1)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("train.py: data.root: no folder nowhere")
+    assert "Traceback" not in done.stderr
