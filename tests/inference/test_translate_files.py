@@ -1,6 +1,8 @@
 import io
 import os
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +116,24 @@ def test_unreadable_files_are_listed_and_the_rest_is_done(source, tmp_path, caps
     for name in ("cut.png", "text.jpg", "empty.png", "bomb.png"):
         assert sum(name in line for line in said.splitlines()) == 1
     assert "4 failed" in said
+
+
+def test_a_header_that_promises_too_much_is_refused_before_decoding(source, tmp_path, capsys):
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    bomb = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bomb)
+    assert main([source, str(tmp_path / "bomb.png"), "-o", str(tmp_path / "out")]) == 1
+    assert "bomb.png" in capsys.readouterr().err
+
+
+def test_a_picture_of_twenty_thousand_pixels_a_side_is_cut(generator, source, tmp_path):
+    save(tmp_path / "in" / "wide.png", 9, 20_000)
+    assert main([source, str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--tile-above", "100000"]) == 0
+    result = np.asarray(Image.open(tmp_path / "out" / "wide.png")).astype(int)
+    assert np.abs(result - plainly(generator, noise(9, 20_000))).max() <= 1
 
 
 def test_a_second_call_goes_on_where_the_first_stopped(source, tmp_path, capsys):
