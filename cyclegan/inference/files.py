@@ -236,7 +236,7 @@ class _Pipeline:
             with open_replacing(job.target) as file:
                 write_picture(result, file, FORMATS[job.target.suffix.lower()], self.quality)
             return job, None
-        except (ValueError, OSError, MemoryError) as error:
+        except Exception as error:  # Pillow's plugins have many, and one file must not stop the others
             return job, f"cannot write {job.target}: {_reason(error)}"
 
 

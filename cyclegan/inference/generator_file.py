@@ -106,7 +106,7 @@ def generator_from(architecture: Mapping[str, Any], weights: Mapping[str, Tensor
 
     Raises GeneratorFileError.
     """
-    largest = max([len(weights), *(side for value in weights.values() for side in value.shape)])
+    largest = max([1024, *(side for value in weights.values() for side in value.shape)])
     if any(isinstance(value, int) and value > largest for value in architecture.values()):
         raise GeneratorFileError(f"{where} describes a network much larger than its weights: {dict(architecture)}")
     try:

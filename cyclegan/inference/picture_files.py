@@ -149,10 +149,14 @@ def write_picture(picture: Picture, file: BinaryIO, format: str, quality: int = 
 
 
 def _exif(image: Image.Image) -> bytes | None:
+    """Without the orientation; None if there is none, or none that Pillow understands."""
     exif = Image.Exif()
-    exif.load(image.getexif().tobytes())  # a copy, because Pillow turns a picture by what it finds in its own
-    exif.pop(ORIENTATION, None)
-    return exif.tobytes() if len(exif) else None
+    try:
+        exif.load(image.getexif().tobytes())  # a copy, because Pillow turns a picture by what it finds in its own
+        exif.pop(ORIENTATION, None)
+        return exif.tobytes() if len(exif) else None
+    except Exception:  # it has many for damaged tags, which are no reason to lose the picture
+        return None
 
 
 def _with_bits(values: np.ndarray, bits: int) -> np.ndarray:

@@ -56,6 +56,8 @@ def plan(inputs: Sequence[str | Path], output: Path | str, format: str = "png") 
     FileNotFoundError.
     """
     output = Path(output)
+    if format != KEEP and f".{format}" not in FORMATS:
+        raise WorkListError(f"no format {format!r}; there are keep, {', '.join(suffix[1:] for suffix in FORMATS)}")
     found = [(source, name) for given in inputs for source, name in _found(str(given), len(inputs) > 1)]
     if len(inputs) == 1 and not Path(inputs[0]).is_dir() and len(found) == 1 and _is_file_name(output):
         return [_distinct(Job(found[0][0], output))]

@@ -255,6 +255,8 @@ def test_two_sources_for_one_result_and_results_over_sources_are_refused(tmp_pat
         plan([tmp_path / "x"], tmp_path / "x")
     with pytest.raises(WorkListError, match="overwrite its own source"):
         plan([one], one)
+    with pytest.raises(WorkListError, match="no format 'gif'"):
+        plan([one], tmp_path / "out", format="gif")
 
 
 def test_wrong_use_is_said_in_one_line(source, tmp_path, capsys):
