@@ -119,7 +119,7 @@ def _plain_loop(generator: nn.Module, source: Path, out: Path) -> None:
     out.mkdir()
     for path in sorted(source.iterdir()):
         pixels = np.array(Image.open(path).convert("RGB"))
-        image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
+        image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()[None].float() / 127.5 - 1
         result = ((generator(image)[0] + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
         Image.fromarray(result).save(out / path.name)
 
