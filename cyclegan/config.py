@@ -89,7 +89,10 @@ class OptimizerGroup(Section):
 
 class Optimizer(Section):
     name: Literal["adam", "adamw", "sgd", "rmsprop"] = Field("adam", description="torch.optim")
-    lr: PositiveFloat = Field(2e-4, description="learning rate before the schedule; never scaled behind your back")
+    lr: PositiveFloat = Field(2e-4, description="learning rate before the schedule")
+    scale_lr: Literal["none", "linear", "sqrt"] = Field(
+        "none", description="multiply lr by the pairs an update (batch x processes x accumulated), or by their root"
+    )
     betas: tuple[Fraction, Fraction] = Field((0.5, 0.999), description="of adam and adamw")
     momentum: Fraction = Field(0.0, description="of sgd and rmsprop")
     weight_decay: NonNegativeFloat = Field(0.0, description="of all")

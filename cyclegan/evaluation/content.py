@@ -6,16 +6,29 @@ input is perfect by all but `change`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Generator = Callable[[Tensor], Tensor]
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def change(source: Tensor, output: Tensor) -> Tensor:
-    """Mean absolute difference: near 0, the generator copies. Of a cycle or of an identity pass it is their error."""
+    """Mean absolute difference, in [0, 2]: near 0, the generator copies."""
     return (output.double() - source.double()).abs().mean((1, 2, 3))
+
+
+def cycle_error(source: Tensor, there: Generator, back: Generator) -> Tensor:
+    """Mean absolute difference of images and their way there and back, in [0, 2] (Zhu et al. 2017)."""
+    return change(source, back(there(source)))
+
+
+def identity_error(target: Tensor, generator: Generator) -> Tensor:
+    """How much a generator changes images that already are of its target domain, in [0, 2]."""
+    return change(target, generator(target))
 
 
 def luminance_correlation(source: Tensor, output: Tensor) -> Tensor:

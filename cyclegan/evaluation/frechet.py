@@ -9,29 +9,31 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.linalg.lapack import dsygst
 from torch import Tensor
 
-from cyclegan.evaluation.statistics import Statistics
+from cyclegan.evaluation.statistics import EvaluationError, Statistics
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> Tensor:
     """Fréchet distance as a float64 scalar; zero to rounding for equal sets, and then of either sign."""
     if a.mu.shape != b.mu.shape:
-        raise ValueError(f"features of {len(a.mu)} and of {len(b.mu)} numbers cannot be compared")
+        raise EvaluationError(f"features of {len(a.mu)} and of {len(b.mu)} numbers cannot be compared")
     return (a.mu - b.mu).square().sum() + a.total_variance + b.total_variance - 2 * _root_trace(a, b)
 
 
 def frechet_infinity(x: Tensor, reference: Statistics, points: int = 15, seed: int = 0) -> Tensor:
     """The distance that infinitely many images would have, by a line through distances of subsets over 1 / size.
 
-    Chong and Forsyth (arXiv 1911.07023). `x` is (n, d) features of n >= 2 d images, so that every subset, from d to n,
-    spans the space; the reference's own share of the bias stays. Raises ValueError for fewer images.
+    Chong and Forsyth (arXiv 1911.07023). `x` is (n, d) features; the subsets go from 2.5 d images, as the paper's 5,000
+    for 2,048 features, up to n, which must be 5 d: below, the bias is no straight line and the result too low. The
+    reference's own share of the bias stays. Raises EvaluationError for fewer images.
     """
     n, d = x.shape
-    if n < 2 * d:
-        raise ValueError(f"FID∞ with {d} features needs at least {2 * d} images, got {n}")
+    if n < 5 * d:
+        raise EvaluationError(f"FID∞ with {d} features needs at least {5 * d} images, got {n}")
     generator = torch.Generator().manual_seed(seed)
-    sizes = np.linspace(d + 1, n, points).round().astype(int)
+    sizes = np.linspace(max(2.5 * d, n / 10), n, points).round().astype(int)
     subsets = (x[torch.randperm(n, generator=generator)[:size]] for size in sizes)
     distances = [frechet_distance(Statistics.of(subset), reference).item() for subset in subsets]
     _, at_infinity = np.polyfit(1 / sizes, distances, 1)
@@ -57,19 +59,20 @@ def _root_trace(a: Statistics, b: Statistics) -> Tensor:
         return _sum_of_roots(a.factor @ b.sigma @ a.factor.T)
     if b.factor is not None:
         return _sum_of_roots(b.factor @ a.sigma @ b.factor.T)
-    root = _root(a.sigma)
-    return _sum_of_roots(root.T @ b.sigma @ root)
+    return _sum_of_roots(_congruent(a.sigma, b.sigma))
 
 
 def _sum_of_roots(matrix: Tensor) -> Tensor:
-    """Of the eigenvalues of a symmetric positive semidefinite matrix."""
-    return torch.linalg.eigvalsh((matrix + matrix.T) / 2).clamp(min=0).sqrt().sum()
+    """Of the eigenvalues of a symmetric positive semidefinite matrix, of which only the lower triangle is read."""
+    return torch.linalg.eigvalsh(matrix, UPLO="L").clamp(min=0).sqrt().sum()
 
 
-def _root(sigma: Tensor) -> Tensor:
-    """R with R R' = sigma: Cholesky's where sigma has full rank, else from its eigenvectors."""
-    lower, failed = torch.linalg.cholesky_ex(sigma)
-    if not failed:
-        return lower
-    values, vectors = torch.linalg.eigh((sigma + sigma.T) / 2)
-    return vectors * values.clamp(min=0).sqrt()
+def _congruent(a: Tensor, b: Tensor) -> Tensor:
+    """R' b R for an R with R R' = a: its eigenvalues are those of a b, and it is symmetric."""
+    lower, rank_deficient = torch.linalg.cholesky_ex(a)
+    if not rank_deficient:
+        product, _ = dsygst(b.numpy(), lower.numpy(), itype=2, lower=1)  # a third of the time of two products
+        return torch.from_numpy(product)
+    values, vectors = torch.linalg.eigh(a)
+    root = vectors * values.clamp(min=0).sqrt()
+    return root.T @ b @ root

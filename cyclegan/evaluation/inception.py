@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.inception import BasicConv2d, Inception3, InceptionE
 
+from cyclegan.evaluation.statistics import EvaluationError
 from cyclegan.networks.pretrained import WeightsError, WeightsFile
 
 LAYERS = (64, 192, 768, 2048)
@@ -37,7 +38,7 @@ class Inception(nn.Module):
     def __init__(self, state: dict[str, Tensor], layer: int = 2048):
         super().__init__()
         if layer not in LAYERS:
-            raise ValueError(f"layer {layer} is not one of {LAYERS}")
+            raise EvaluationError(f"layer {layer} is not one of {LAYERS}")
         self.stages = nn.Sequential(*_stages(_loaded(state))[: LAYERS.index(layer) + 1])
 
     def maps(self, x: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cyclegan.evaluation.statistics import EvaluationError
+
 ROWS = 2048  # of the distance matrix held at once
 
 
@@ -26,7 +28,7 @@ def density_coverage(real: Tensor, fake: Tensor, neighbours: int = 5) -> tuple[T
         distance = _distances(rows, real)
         balls = balls + (distance < radius).sum()
         nearest = torch.minimum(nearest, distance.amin(0))
-    return balls / (neighbours * len(fake)), (nearest < radius).double().mean()
+    return balls.double() / (neighbours * len(fake)), (nearest < radius).double().mean()
 
 
 def _share_inside(points: Tensor, centres: Tensor, neighbours: int) -> Tensor:
@@ -38,7 +40,9 @@ def _share_inside(points: Tensor, centres: Tensor, neighbours: int) -> Tensor:
 def _radii(x: Tensor, neighbours: int) -> Tensor:
     """Distance of each row to its k-th nearest other row, (n,)."""
     if len(x) <= neighbours:
-        raise ValueError(f"{neighbours} neighbours need at least {neighbours + 1} images on each side, got {len(x)}")
+        raise EvaluationError(
+            f"{neighbours} neighbours need at least {neighbours + 1} images on each side, got {len(x)}"
+        )
     # The nearest row is the row itself.
     return torch.cat([_distances(rows, x).kthvalue(neighbours + 1).values for rows in x.split(ROWS)])
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cyclegan.evaluation.statistics import EvaluationError
+
 
 def mae(image: Tensor, truth: Tensor) -> Tensor:
     """Mean absolute error of (n, c, h, w) images in [-1, 1] as (n,) values on that scale: 2 is black against white."""
@@ -23,11 +25,11 @@ def ssim(image: Tensor, truth: Tensor) -> Tensor:
     """Structural similarity of (n, c, h, w) images in [-1, 1] as (n,) values; 1 for equal images.
 
     Wang et al. 2004 (doi 10.1109/TIP.2003.819861): Gaussian window 11 x 11 with sigma 1.5, K1 = 0.01, K2 = 0.03, only
-    whole windows, each channel by itself. Raises ValueError for sides below 11 pixels.
+    whole windows, each channel by itself. Raises EvaluationError for sides below 11 pixels.
     """
     _check(image, truth)
     if min(image.shape[2:]) < 11:
-        raise ValueError(f"SSIM's window needs sides of at least 11 pixels, got {tuple(image.shape[2:])}")
+        raise EvaluationError(f"SSIM's window needs sides of at least 11 pixels, got {tuple(image.shape[2:])}")
     x, y = (image.double() + 1) / 2, (truth.double() + 1) / 2  # its constants hold for a range that starts at black
     mean_x, mean_y = _smooth(x), _smooth(y)
     var_x, var_y = _smooth(x * x) - mean_x**2, _smooth(y * y) - mean_y**2
@@ -40,7 +42,9 @@ def ssim(image: Tensor, truth: Tensor) -> Tensor:
 
 def _check(image: Tensor, truth: Tensor) -> None:
     if image.ndim != 4 or image.shape != truth.shape:
-        raise ValueError(f"pairs must be (n, c, h, w) of one shape, got {tuple(image.shape)} and {tuple(truth.shape)}")
+        raise EvaluationError(
+            f"pairs must be (n, c, h, w) of one shape, got {tuple(image.shape)} and {tuple(truth.shape)}"
+        )
 
 
 def _smooth(x: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ from typing import BinaryIO
 import torch
 from tqdm import tqdm
 
+from cyclegan.errors import UserError
+
 
 @dataclass(frozen=True)
 class WeightsFile:
@@ -24,7 +26,7 @@ class WeightsFile:
     variable: str  # environment variable with the path of a copy
 
 
-class WeightsError(RuntimeError):
+class WeightsError(UserError, RuntimeError):
     """Weights that are not there or not what they should be; the message says what to do."""
 
 
@@ -67,17 +69,18 @@ def _verified(path: Path, weights: WeightsFile) -> Path:
 
 
 def _downloaded(weights: WeightsFile, folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, suffix=".part")
     try:
-        with open(handle, "wb") as file, urllib.request.urlopen(weights.url, timeout=30) as response:
-            _copy(response, file, weights.names[0])
-        return _verified(Path(name), weights).rename(folder / weights.names[0])
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:  # on the same disk, so that renaming is atomic
+            partial = Path(scratch) / weights.names[0]
+            with open(partial, "wb") as file, urllib.request.urlopen(weights.url, timeout=30) as response:
+                _copy(response, file, weights.names[0])
+            if sha256_of(partial) != weights.sha256:
+                raise WeightsError(_what_to_do(weights, folder, "arrived damaged"))
+            return partial.rename(folder / weights.names[0])
     except OSError as error:  # URLError is one
         reason = getattr(error, "reason", error)
         raise WeightsError(_what_to_do(weights, folder, f"could not be downloaded ({reason})")) from error
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _copy(response: BinaryIO, file: BinaryIO, name: str) -> None:

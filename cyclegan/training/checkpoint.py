@@ -137,6 +137,24 @@ def read_state(state: Path) -> tuple[dict, list[dict]]:
     return torch.load(state / "shared.pt", **load), owns
 
 
+def dealt_out(owns: list[dict], name: str, rank: int, world: int) -> dict[str, Any]:
+    """The state of an image pool for one of `world` processes, from those of as many as wrote it."""
+    images = [image for own in owns for image in own["memory"][name]["_extra_state"]]
+    return {"_extra_state": images[rank::world]}
+
+
+def changes(saved: dict[str, Any], current: dict[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two configurations, a line a key."""
+    lines = []
+    for key in {**saved, **current}:
+        before, after = saved.get(key), current.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += changes(before, after, f"{prefix}{key}.")
+        elif before != after:
+            lines.append(f"{prefix}{key}: {before} -> {after}")
+    return lines
+
+
 def drop_old_states(states: Path, keep: int) -> None:
     """Delete all but the newest `keep`, and what interrupted writers left."""
     for state in all_states(states)[:-keep]:

@@ -23,7 +23,7 @@ from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from cyclegan.algorithms import build_algorithm
+from cyclegan.algorithms import build_algorithm, complete_config
 from cyclegan.config import Config, ConfigError, load_config
 from cyclegan.data.dataset import EpochBatches, UnpairedDataset, epoch_length, new_loader
 from cyclegan.data.folders import find_split
@@ -41,6 +41,10 @@ from cyclegan.training.stop import Stopper
 
 class Diverged(UserError, RuntimeError):
     """Losses or weights became infinite or not a number."""
+
+
+class WorkerLost(UserError, RuntimeError):
+    """A process that reads pictures died."""
 
 
 @dataclass
@@ -65,6 +69,7 @@ def train(config: Config | dict[str, Any] | str | Path, resume: str = "auto") ->
     Diverged for losses that are no longer finite. A signal (SIGTERM, SIGINT, SIGUSR1) saves and raises SystemExit.
     """
     config = config if isinstance(config, Config) else load_config(config)
+    config = complete_config(config)
     with new_accelerator(config) as accelerator:
         run = Run(config, accelerator)
         run.resume(resume)
@@ -75,6 +80,8 @@ def train(config: Config | dict[str, Any] | str | Path, resume: str = "auto") ->
 @contextmanager
 def new_accelerator(config: Config) -> Iterator[Accelerator]:
     """Accelerate for one run; its global state is cleared afterwards, so that a notebook can train again."""
+    if config.speed.precision == "fp16" and not torch.accelerator.is_available():
+        raise ConfigError("speed.precision: fp16 needs a GPU; on a CPU use bf16 or no")
     AcceleratorState._reset_state(reset_partial_state=False)
     accelerator = Accelerator(
         # Said aloud: else the processes that torchrun starts on a CPU would each train alone, in the same folder.
@@ -129,8 +136,10 @@ class Run:
             name: accelerator.prepare(new_optimizer(config.optimizer, name, parameters))
             for name, parameters in self.parameters.items()
         }
+        scale = self._rate_scale()
         self.rates = {
-            name: [group["lr"] for group in optimizer.param_groups] for name, optimizer in self.optimizers.items()
+            name: [group["lr"] * scale for group in optimizer.param_groups]
+            for name, optimizer in self.optimizers.items()
         }
 
         files = find_split(config.data, "train")
@@ -173,6 +182,10 @@ class Run:
                 network.compile()
             setattr(self.algorithm, name, self.accelerator.prepare_model(network))
         return networks
+
+    def _rate_scale(self) -> float:
+        pairs = self.config.training.batch_size * self.accelerator.num_processes * self.config.training.accumulate
+        return {"none": 1.0, "linear": float(pairs), "sqrt": pairs**0.5}[self.config.optimizer.scale_lr]
 
     # ---- going through the run
 
@@ -236,7 +249,15 @@ class Run:
         batches = iter(self.loader)
         while True:
             asked = time.monotonic()
-            batch = next(batches, None)
+            try:
+                batch = next(batches, None)
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise WorkerLost(
+                    "a loader worker died, often for want of memory; --resume auto goes on from the newest state "
+                    "(fewer data.workers need less)"
+                ) from None
             self.journal.waited += time.monotonic() - asked
             if batch is None:
                 return
@@ -452,11 +473,27 @@ class Run:
         }
 
     def resume(self, wanted: str) -> None:
-        """Restore what `wanted` means, see `train`."""
+        """Restore what `wanted` means, see `train`; says what has changed and what could not be kept."""
         state = self._find_state(wanted)
         if state is None:
             return
+        manifest = checkpoint.read_manifest(state)
+        changed = checkpoint.changes(manifest["config"], self.config.model_dump(mode="json"))
         shared, owns = checkpoint.read_state(state)
+        try:
+            self._restore_shared(shared)
+        except (RuntimeError, ValueError, KeyError) as error:  # what torch raises where names or shapes do not fit
+            network = [line for line in changed if line.split(".")[0] in ("algorithm", "generator", "discriminator")]
+            raise checkpoint.CheckpointError(
+                f"{state} does not fit this run: {'; '.join(network) or str(error).splitlines()[0]}. "
+                "Give the run another name, or --resume none to start afresh"
+            ) from None
+        self._restore_own(owns)
+        self.say(f"resumed from {state}: {self.progress.images} images, epoch {self.progress.epoch + 1}")
+        for line in changed:
+            self.say(f"  changed since it was saved: {line}")
+
+    def _restore_shared(self, shared: dict[str, Any]) -> None:
         for name, network in self.networks.items():
             network.load_state_dict(shared["networks"][name])
         for name, optimizer in self.optimizers.items():
@@ -465,19 +502,32 @@ class Run:
             self.accelerator.scaler.load_state_dict(shared["scaler"])
         if self.ema and shared["ema"]:
             self.ema.load_state_dict(shared["ema"])
+        elif self.ema:
+            self.ema.update(self.plain)  # averaging was off before: start from the weights as they are
         self.rate.load_state_dict(shared["rate"])
         self.progress = Progress(**shared["progress"])
-        self._restore_own(owns)
-        self.say(f"resumed from {state}: {self.progress.images} images, epoch {self.progress.epoch + 1}")
 
     def _restore_own(self, owns: list[dict[str, Any]]) -> None:
-        own = owns[self.accelerator.process_index]
-        device = self.accelerator.device
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        if len(owns) == world:
+            self.means.load_state_dict(owns[rank]["means"], self.accelerator.device)
+            self.epoch_means.load_state_dict(owns[rank]["epoch_means"], self.accelerator.device)
+            checkpoint.restore_random_states(owns[rank]["random"])
+        else:
+            set_seed(self.config.seed + self.progress.images + rank)
+            self.say(
+                f"warning: saved by {len(owns)} processes, resumed by {world}: image pools are dealt out anew, "
+                "random states and the running means of the current line of curves start afresh"
+            )
         for name, child in self._memories().items():
-            child.load_state_dict(own["memory"][name])
-        self.means.load_state_dict(own["means"], device)
-        self.epoch_means.load_state_dict(own["epoch_means"], device)
-        checkpoint.restore_random_states(own["random"])
+            own = owns[rank]["memory"][name] if len(owns) == world else checkpoint.dealt_out(owns, name, rank, world)
+            child.load_state_dict(own)
+        extra = self.progress.place % self.global_batch
+        if extra:
+            self.progress.place -= extra
+            self.say(f"warning: a batch of {self.global_batch} pairs: {extra} pairs of this epoch are seen again")
+        if self.progress.place >= self.epoch_images:
+            self.progress.epoch, self.progress.place = self.progress.epoch + 1, 0
 
     def _find_state(self, wanted: str) -> Path | None:
         if wanted == "none":

@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from cleanfid.fid import kernel_distance
+from torch_fidelity.metric_kid import kid_features_to_metric
+from torchmetrics.image.kid import poly_mmd
 
 from cyclegan.evaluation.kernel import kid, kid_of_subsets, kid_spread
 
@@ -21,11 +24,30 @@ def test_kid_is_the_mean_over_pairs_of_different_images():
     assert kid(torch.tensor(x), torch.tensor(y)).item() == pytest.approx(within_x + within_y - 2 * across, rel=1e-12)
 
 
+def test_kid_is_that_of_torchmetrics_and_clean_fid():
+    x, y = features(40).double(), features(40, shift=0.4, seed=1).double()
+    assert kid(x, y).item() == pytest.approx(poly_mmd(x, y).item(), abs=1e-6)
+    in_one_subset = kernel_distance(x.numpy(), y.numpy(), num_subsets=1, max_subset_size=40)
+    # clean-fid's estimate leaves out no pairs (i, i) across the sets either
+    assert kid(x, y).item() == pytest.approx(in_one_subset, abs=1e-6)
+
+
+def test_subsets_are_those_of_torch_fidelity():
+    x, y = features(60), features(50, shift=0.4, seed=1)
+    options = {"kid_subsets": 7, "kid_subset_size": 20, "rng_seed": 3, "verbose": False, "kid_kernel": "poly"}
+    options |= {"kid_kernel_poly_degree": 3, "kid_kernel_poly_gamma": None, "kid_kernel_poly_coef0": 1}
+    expected = kid_features_to_metric(x, y, **options)
+    mean, deviation = kid_of_subsets(x, y, subsets=7, size=20, seed=3)
+    assert mean.item() == pytest.approx(expected["kernel_inception_distance_mean"], abs=1e-6)
+    assert deviation.item() == pytest.approx(expected["kernel_inception_distance_std"], abs=1e-6)
+
+
 def test_kid_does_not_depend_on_how_the_kernel_matrix_is_cut(monkeypatch):
     x, y = features(50), features(37, seed=1)
-    whole = kid(x, y)
+    whole, spread = kid(x, y), kid_spread(x, y, draws=5)
     monkeypatch.setattr("cyclegan.evaluation.kernel.ROWS", 7)
     assert kid(x, y).item() == pytest.approx(whole.item(), rel=1e-10)
+    assert kid_spread(x, y, draws=5).item() == pytest.approx(spread.item(), rel=1e-10)
 
 
 def test_kid_of_small_sets_is_unbiased():

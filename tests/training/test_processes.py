@@ -75,3 +75,15 @@ def test_a_command_line_mistake_is_one_line_on_each_process(options: dict):
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("train.py: data.root: no folder nowhere")
     assert "Traceback" not in done.stderr
+
+
+def test_another_number_of_processes_or_batch_goes_on_and_says_what_it_could_not_keep(options: dict):
+    options = merged(options, algorithm={"name": "cyclegan", "pool": 3})
+    done = run_training(merged(options, training={"max_images": 6}), 2)
+    assert done.returncode == 0, done.stderr
+    done = run_training(merged(options, training={"batch_size": 4}), 1)
+    assert done.returncode == 0, done.stderr
+    assert "saved by 2 processes, resumed by 1" in done.stdout
+    assert "training.batch_size: 1 -> 4" in done.stdout and "2 pairs of this epoch are seen again" in done.stdout
+    lines = read_metrics(Path(options["results"]) / "tiny" / "log" / "metrics.jsonl")
+    assert [line["images"] for line in lines][:4] == [2, 4, 6, 10]

@@ -1,0 +1,249 @@
+"""`cyclegan fid GENERATED REFERENCE`: FID, KID and more, with the protocol that they belong to."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from cyclegan.evaluation.archive import load_statistics, save_statistics
+from cyclegan.evaluation.card import save_card
+from cyclegan.evaluation.evaluator import METRICS, Evaluation, Settings, evaluate, side_of
+from cyclegan.evaluation.extractors import Extractor, inception, make_extractor
+from cyclegan.evaluation.inception import LAYERS
+from cyclegan.evaluation.pairs import pairs_by_name, score_content, score_sifid, score_truth
+from cyclegan.evaluation.perceptual import lpips_from
+from cyclegan.evaluation.protocols import PROTOCOLS
+from cyclegan.evaluation.published import PROTOCOLS as PUBLISHED_PROTOCOLS
+from cyclegan.evaluation.published import PUBLISHED
+from cyclegan.evaluation.ranks import rank_and_world
+from cyclegan.evaluation.statistics import EvaluationError
+
+SUMMARY = "measure how close translations are to real pictures: FID, KID and more, with their protocol"
+
+
+def main(arguments: list[str]) -> int:
+    options = _parser().parse_args(arguments)
+    # Joins the process group that torchrun or accelerate launch has prepared.
+    state = PartialState() if int(os.environ.get("WORLD_SIZE", 1)) > 1 else None
+    try:
+        _run(options)
+    finally:
+        if state:
+            state.destroy_process_group()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cyclegan fid", description=SUMMARY)
+    parser.add_argument("generated", help="folder, .npz of statistics, or results/<run> with test images")
+    parser.add_argument("reference", help="folder or .npz of real pictures; with --save-stats the .npz to write")
+    what = parser.add_argument_group("what is measured")
+    what.add_argument("--metrics", help=f"comma-separated, of {', '.join(METRICS)} (default fid,kid; fid for .npz)")
+    what.add_argument("--protocol", default="pytorch-fid", choices=PROTOCOLS, help="resize and normalisation")
+    what.add_argument("--dims", type=int, default=2048, choices=LAYERS, help="Inception's layer (default 2048)")
+    what.add_argument("--extractor", default="inception", help="inception, effnet-lite0, or a TorchScript or .pt2 file")
+    what.add_argument("--inception-weights", type=Path, help="the FID's file of weights, or torchvision's (not FID)")
+    what.add_argument("--allow-random-weights", action="store_true", help="for trials only; the result is not FID")
+    what.add_argument("--bootstrap", type=int, default=0, metavar="DRAWS", help="standard errors by so many draws")
+    what.add_argument("--seed", type=int, default=2020, help="of subsets and draws")
+    what.add_argument("--per-folder", action="store_true", help="also each sub-folder that both sides have")
+    what.add_argument("--published", choices=PUBLISHED, help="check the counts and print both protocols in its table")
+    what.add_argument("--mix-protocols", action="store_true", help="compare an .npz of another protocol all the same")
+    pairs = parser.add_argument_group("pictures that belong together by name")
+    pairs.add_argument("--source", type=Path, help="the inputs of GENERATED: is their content kept?")
+    pairs.add_argument("--truth", type=Path, help="what GENERATED should be: MAE, PSNR, SSIM")
+    pairs.add_argument("--sifid", action="store_true", help="SIFID of GENERATED against --truth")
+    pairs.add_argument("--lpips-weights", type=Path, help="torchvision's AlexNet file: adds LPIPS to --truth")
+    files = parser.add_argument_group("files")
+    files.add_argument("--card", type=Path, help="write the protocol card (JSON) here")
+    files.add_argument("--save-stats", action="store_true", help="write the statistics of GENERATED to REFERENCE.npz")
+    files.add_argument("--with-features", action="store_true", help="put the features into that file, for kid")
+    files.add_argument("--cache", type=Path, help="folder for features, found again by the pictures' content")
+    files.add_argument("--direction", default="AtoB", help="which translations of a run (default AtoB)")
+    work = parser.add_argument_group("work")
+    work.add_argument("--batch-size", type=_at_least(1), default=50)
+    work.add_argument("--device", help="default: cuda where there is one, else cpu")
+    work.add_argument(
+        "--num-workers", type=_at_least(0), default=min(8, os.cpu_count() or 1), help="processes that read"
+    )
+    return parser
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} up, got {text!r}")
+        return int(text)
+
+    return number
+
+
+def _run(options: argparse.Namespace) -> None:
+    extractor = _extractor(options, options.protocol)
+    generated = _pictures_of(options.generated, options.direction)
+    if options.save_stats:
+        _save_stats(options, extractor, generated)
+    elif options.published:
+        _print_published(options, generated)
+    else:
+        _print_comparison(options, extractor, generated, _pictures_of(options.reference, options.direction))
+
+
+def _extractor(options: argparse.Namespace, protocol: str) -> Extractor:
+    device = _device(options.device)
+    if options.extractor != "inception":
+        return make_extractor(options.extractor, device=device)
+    return inception(protocol, options.dims, options.inception_weights, device, options.allow_random_weights)
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # an AssertionError where torch was built without CUDA
+        raise EvaluationError(f"no device {name}: {str(error).splitlines()[0]}") from error
+
+
+def _pictures_of(path: str, direction: str) -> str:
+    """The path itself, or a run's translations."""
+    if not (Path(path) / "config.yaml").is_file():
+        return path
+    translations = Path(path) / "test" / direction
+    if not translations.is_dir():
+        raise FileNotFoundError(f"{path} is a run without {translations}: translate its test pictures with test.py")
+    return str(translations)
+
+
+def _save_stats(options: argparse.Namespace, extractor: Extractor, generated: str) -> None:
+    metrics = ["fid", "kid"] if options.with_features else ["fid"]
+    features = side_of(generated, extractor, metrics, **_work(options))
+    if rank_and_world()[0] == 0:
+        target = Path(options.reference.removesuffix(".npz") + ".npz")
+        save_statistics(target, features, options.with_features)
+        _warn(features.warnings)
+        print(f"{target}: {_identity(extractor)}, n = {features.n}")
+
+
+def _print_comparison(options: argparse.Namespace, extractor: Extractor, generated: str, reference: str) -> None:
+    metrics = _metrics(options, generated, reference)
+    settings = Settings(bootstrap=options.bootstrap, seed=options.seed)
+    chosen = dict(metrics=metrics, settings=settings, mix_protocols=options.mix_protocols, **_work(options))
+    folders = {}
+    if options.per_folder:
+        for name in _common_folders(generated, reference):
+            folders[name] = evaluate(Path(generated) / name, Path(reference) / name, extractor, **chosen)
+    result = evaluate(generated, reference, extractor, **chosen)
+    if rank_and_world()[0] == 0:
+        result.numbers.update(_pair_numbers(options, generated))
+        if options.card:
+            result.card["folders"] = {name: part.card for name, part in folders.items()}
+            save_card(options.card, result.card)
+        _print_result(result, folders, extractor)
+
+
+def _metrics(options: argparse.Namespace, *sides: str) -> list[str]:
+    if options.metrics:
+        return [metric.strip() for metric in options.metrics.split(",")]
+    summed_up = any(side.endswith(".npz") and load_statistics(side).features is None for side in sides)
+    return ["fid"] if summed_up else ["fid", "kid"]
+
+
+def _work(options: argparse.Namespace) -> dict:
+    return dict(batch_size=options.batch_size, workers=options.num_workers, cache=options.cache, progress=True)
+
+
+def _common_folders(generated: str, reference: str) -> list[str]:
+    names = [{path.name for path in Path(side).iterdir() if path.is_dir()} for side in (generated, reference)]
+    if not names[0] & names[1]:
+        raise EvaluationError(f"{generated} and {reference} have no sub-folders of the same names")
+    return sorted(names[0] & names[1])
+
+
+def _pair_numbers(options: argparse.Namespace, generated: str) -> dict[str, float]:
+    numbers = {}
+    if options.source:
+        numbers |= score_content(pairs_by_name(generated, options.source))
+    if options.truth:
+        lpips = lpips_from(options.lpips_weights) if options.lpips_weights else None
+        numbers |= score_truth(pairs_by_name(generated, options.truth), lpips)
+    if options.sifid:
+        if not options.truth:
+            raise EvaluationError(
+                "--sifid compares GENERATED with pictures of the same names: name their folder by --truth"
+            )
+        early = inception(options.protocol, 64, options.inception_weights, "cpu", options.allow_random_weights)
+        numbers |= score_sifid(pairs_by_name(generated, options.truth), early)
+    return numbers
+
+
+def _print_result(result: Evaluation, folders: dict[str, Evaluation], extractor: Extractor) -> None:
+    _warn(result.warnings)
+    print(f"{_identity(extractor)}, {_counts(result)}")
+    if folders:
+        _print_folders(folders)
+    last, *others = result.numbers
+    for key in others:
+        print(f"{_label(key)}: {result.numbers[key]}")
+    print(f"{_label(last)}:  {result.numbers[last]}")  # pytorch-fid's last line, two spaces and all
+
+
+def _print_folders(folders: dict[str, Evaluation]) -> None:
+    for name, part in folders.items():
+        print(f"{name}: {', '.join(f'{key} {value:.5g}' for key, value in part.numbers.items())} ({_counts(part)})")
+    for key in next(iter(folders.values())).numbers:
+        mean = sum(part.numbers[key] for part in folders.values()) / len(folders)
+        print(f"mean of {len(folders)} folders: {key} {mean:.5g}")
+
+
+def _counts(result: Evaluation) -> str:
+    real, fake = (result.card[side]["n"] or "unknown" for side in ("real", "fake"))
+    return f"n_real = {real}, n_fake = {fake}"
+
+
+def _label(key: str) -> str:
+    return "FID" if key == "fid" else key
+
+
+def _identity(extractor: Extractor) -> str:
+    identity = extractor.identity()
+    return (
+        f"extractor {identity['extractor']}, protocol {identity['protocol']}, layer {identity['layer']}, "
+        f"weights {identity['weights_sha256'][:8]}"
+    )
+
+
+def _warn(warnings: list[str]) -> None:
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def _print_published(options: argparse.Namespace, generated: str) -> None:
+    published = PUBLISHED[options.published]
+    ours = {}
+    for protocol in PUBLISHED_PROTOCOLS:
+        extractor = _extractor(options, protocol)
+        if not extractor.is_fid or extractor.layer != "2048":
+            raise EvaluationError(
+                f"the published numbers are FIDs; {extractor.name} at layer {extractor.layer} gives none"
+            )
+        result = evaluate(generated, options.reference, extractor, **_work(options))
+        counts = result.card["real"]["n"], result.card["fake"]["n"]
+        if counts != (published.n_real, published.n_fake):
+            raise EvaluationError(
+                f"{options.published} is published for {published.n_real} real ({published.reference}) and "
+                f"{published.n_fake} translated test images, got {counts[0]} and {counts[1]}"
+            )
+        ours[protocol] = result.numbers["fid"]
+        if options.card and rank_and_world()[0] == 0:
+            save_card(options.card.with_suffix(f".{protocol}.json"), result.card)
+    if rank_and_world()[0] == 0:
+        for name, numbers in sorted({**published.results, "yours": ours}.items(), key=lambda row: row[1]["clean"]):
+            print(f"{name:14s}" + "".join(f"  {key} {numbers.get(key, float('nan')):7.2f}" for key in ours))
+        print(f"FID:  {ours['pytorch-fid']}")

@@ -1,0 +1,240 @@
+"""From two sets of pictures to numbers with their protocol: `evaluate` for files, `Evaluator` for tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from cyclegan.data.images import find_images
+from cyclegan.evaluation.archive import collect_cached, load_statistics, mismatch
+from cyclegan.evaluation.card import make_card
+from cyclegan.evaluation.extractors import Extractor
+from cyclegan.evaluation.features import (
+    KEPT,
+    Collection,
+    FeatureSet,
+    Pictures,
+    collect,
+    to_bytes,
+)
+from cyclegan.evaluation.frechet import frechet_distance, frechet_infinity, frechet_spread
+from cyclegan.evaluation.kernel import kid, kid_of_subsets, kid_spread
+from cyclegan.evaluation.neighbours import density_coverage, precision_recall
+from cyclegan.evaluation.ranks import on_first_rank
+from cyclegan.evaluation.statistics import EvaluationError
+
+ENOUGH = 2048  # images a side: below, FID's bias is larger than most differences between methods
+
+Side = str | Path | Sequence[Path] | Pictures | FeatureSet
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the metrics count; written into every card."""
+
+    neighbours: int = 5  # of density and coverage
+    precision_neighbours: int = 3
+    subsets: int = 100
+    subset_size: int = 1000
+    bootstrap: int = 0  # draws for the standard errors of fid and kid, 0 for none
+    seed: int = 2020  # torch-fidelity's
+
+    def __post_init__(self) -> None:
+        if self.bootstrap < 0 or self.bootstrap == 1:
+            raise EvaluationError(f"bootstrap takes 0 or at least 2 draws, got {self.bootstrap}")
+
+
+DEFAULTS = Settings()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Numbers by name, and the card: the same numbers with all that someone else needs to get them."""
+
+    numbers: dict[str, float]
+    card: dict
+
+    @property
+    def warnings(self) -> list[str]:
+        return self.card["warnings"]
+
+
+def evaluate(
+    fake: Side,
+    real: Side,
+    extractor: Extractor,
+    metrics: Sequence[str] = ("fid", "kid"),
+    settings: Settings = DEFAULTS,
+    cache: Path | str | None = None,
+    mix_protocols: bool = False,
+    checkpoint: str | None = None,
+    batch_size: int = 32,
+    workers: int = 0,
+    progress: bool = False,
+) -> Evaluation:
+    """Compare translations with real pictures of their domain.
+
+    A side is a folder, an `.npz` of statistics, a list of files, `Pictures` that say how to read theirs (through a
+    generator, say), or what `side_of` gave before. In a process group call it on all ranks: each reads its share and
+    all get the result. Raises EvaluationError, ImageError and FileNotFoundError with one line.
+    """
+    check_metrics(metrics)
+    options = dict(batch_size=batch_size, workers=workers, progress=progress, cache=cache, metrics=metrics)
+    reals, fakes = side_of(real, extractor, **options), side_of(fake, extractor, **options)
+    mixed = [reason for side in (fakes, reals) if (reason := mismatch(extractor.identity(), side))]
+    if mixed and not mix_protocols:
+        raise EvaluationError(f"{mixed[0]}: make both sides alike, or say that you want them mixed (--mix-protocols)")
+    return on_first_rank(lambda: _evaluation(fakes, reals, extractor, metrics, settings, checkpoint, mixed))
+
+
+def side_of(
+    side: Side,
+    extractor: Extractor,
+    metrics: Sequence[str] = ("fid", "kid"),
+    cache: Path | str | None = None,
+    **options,
+) -> FeatureSet:
+    """One side's features, to be given to `evaluate` any number of times; `metrics` say whether all must be kept."""
+    if isinstance(side, FeatureSet):
+        return side
+    if isinstance(side, str | Path):
+        if Path(side).suffix == ".npz":
+            return load_statistics(side)
+        side = Pictures(find_images(side), folder=Path(side))
+    elif not isinstance(side, Pictures):
+        side = Pictures(side)
+    keep = None if needs_features(metrics) else KEPT
+    if cache:
+        return collect_cached(side, extractor, cache, keep=keep, **options)
+    return collect(side, extractor, keep=keep, **options)
+
+
+class Evaluator:
+    """The same for pictures that come as tensors, batch by batch.
+
+    evaluator = Evaluator(inception()); evaluator.update(batch, real=True); ...; evaluator.compute().numbers
+    """
+
+    def __init__(self, extractor: Extractor, metrics: Sequence[str] = ("fid", "kid"), settings: Settings = DEFAULTS):
+        check_metrics(metrics)
+        self.extractor, self.metrics, self.settings = extractor, metrics, settings
+        keep = None if needs_features(metrics) else KEPT
+        self.reals, self.fakes = Collection(keep), Collection(keep)
+
+    def update(self, pictures: Tensor, real: bool) -> None:
+        """Take in (n, 3, h, w) pictures: uint8, or floats in [-1, 1], which are rounded as a saved PNG is."""
+        if pictures.is_floating_point():
+            pictures = to_bytes(pictures)
+        (self.reals if real else self.fakes).update(self.extractor(list(pictures)))
+
+    def merge(self, other: Evaluator) -> None:
+        """Take in what another evaluator with the same extractor has seen."""
+        if self.extractor.identity() != other.extractor.identity():
+            raise EvaluationError(f"cannot merge features of {self.extractor.name} and of {other.extractor.name}")
+        self.reals.merge(other.reals)
+        self.fakes.merge(other.fakes)
+
+    def compute(self) -> Evaluation:
+        """Of all that was seen so far, on all ranks of a process group."""
+        reals, fakes = (self._set(side.across_ranks()) for side in (self.reals, self.fakes))
+        return on_first_rank(lambda: _evaluation(fakes, reals, self.extractor, self.metrics, self.settings))
+
+    def _set(self, side: Collection) -> FeatureSet:
+        return FeatureSet(side.statistics(), side.features(), identity=self.extractor.identity())
+
+
+def check_metrics(metrics: Sequence[str]) -> None:
+    unknown = [metric for metric in metrics if metric not in METRICS]
+    if unknown or not metrics:
+        raise EvaluationError(f"no metric {', '.join(unknown) or 'given'}: expected some of {', '.join(METRICS)}")
+
+
+def needs_features(metrics: Sequence[str]) -> bool:
+    """Whether mean and covariance are too little for some of the metrics."""
+    return any(metric != "fid" for metric in metrics)
+
+
+def _evaluation(
+    fakes: FeatureSet,
+    reals: FeatureSet,
+    extractor: Extractor,
+    metrics: Sequence[str],
+    settings: Settings,
+    checkpoint: str | None = None,
+    warnings: Sequence[str] = (),
+) -> Evaluation:
+    for side in (fakes, reals):
+        if side.features is None and needs_features(metrics):
+            wanted = ", ".join(metric for metric in metrics if metric != "fid")
+            raise EvaluationError(
+                f"{wanted} needs the features of {side.source}, which holds only their mean and covariance"
+            )
+    numbers = {
+        _name(key, extractor): value.item()
+        for metric in metrics
+        for key, value in METRICS[metric](fakes, reals, settings).items()
+    }
+    warnings = list(dict.fromkeys([*warnings, *fakes.warnings, *reals.warnings, *_too_few(fakes, reals, metrics)]))
+    return Evaluation(numbers, make_card(numbers, fakes, reals, extractor, settings, warnings, checkpoint))
+
+
+def _name(key: str, extractor: Extractor) -> str:
+    """FID is a name for one network's features; the names of others stand in the keys."""
+    return key if extractor.is_fid else f"{key.replace('fid', 'fd')}_{extractor.name}"
+
+
+def _too_few(fakes: FeatureSet, reals: FeatureSet, metrics: Sequence[str]) -> list[str]:
+    if "fid" not in metrics or min(side.n or ENOUGH for side in (fakes, reals)) >= ENOUGH:
+        return []
+    return [
+        f"{reals.n} real and {fakes.n} fake images: below {ENOUGH} FID is mostly bias; compare it only at equal "
+        "numbers, and look at KID"
+    ]
+
+
+def _fid(fakes: FeatureSet, reals: FeatureSet, settings: Settings) -> dict[str, Tensor]:
+    numbers = {"fid": frechet_distance(fakes.statistics, reals.statistics)}
+    if settings.bootstrap and fakes.features is not None and reals.features is not None:
+        numbers["fid_stderr"] = frechet_spread(fakes.features, reals.features, settings.bootstrap, settings.seed)
+    return numbers
+
+
+def _fid_infinity(fakes: FeatureSet, reals: FeatureSet, settings: Settings) -> dict[str, Tensor]:
+    return {"fid_infinity": frechet_infinity(fakes.features, reals.statistics, seed=settings.seed)}
+
+
+def _kid(fakes: FeatureSet, reals: FeatureSet, settings: Settings) -> dict[str, Tensor]:
+    numbers = {"kid": kid(fakes.features, reals.features)}
+    if settings.bootstrap:
+        numbers["kid_stderr"] = kid_spread(fakes.features, reals.features, settings.bootstrap, settings.seed)
+    return numbers
+
+
+def _kid_subsets(fakes: FeatureSet, reals: FeatureSet, settings: Settings) -> dict[str, Tensor]:
+    mean, deviation = kid_of_subsets(
+        fakes.features, reals.features, settings.subsets, settings.subset_size, settings.seed
+    )
+    return {"kid_subsets_mean": mean, "kid_subsets_std": deviation}
+
+
+def _precision_recall(fakes: FeatureSet, reals: FeatureSet, settings: Settings) -> dict[str, Tensor]:
+    precision, recall = precision_recall(reals.features, fakes.features, settings.precision_neighbours)
+    return {"precision": precision, "recall": recall}
+
+
+def _density_coverage(fakes: FeatureSet, reals: FeatureSet, settings: Settings) -> dict[str, Tensor]:
+    density, coverage = density_coverage(reals.features, fakes.features, settings.neighbours)
+    return {"density": density, "coverage": coverage}
+
+
+METRICS: dict[str, Callable[[FeatureSet, FeatureSet, Settings], dict[str, Tensor]]] = {
+    "fid": _fid,
+    "fid_infinity": _fid_infinity,
+    "kid": _kid,
+    "kid_subsets": _kid_subsets,
+    "precision_recall": _precision_recall,
+    "density_coverage": _density_coverage,
+}

@@ -1,0 +1,93 @@
+"""Scores of pictures that belong together by name: translations with their inputs, or with a known truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.transforms.functional import resize
+
+from cyclegan.data.images import find_images
+from cyclegan.evaluation.content import change, edge_agreement, luminance_correlation
+from cyclegan.evaluation.extractors import Extractor
+from cyclegan.evaluation.features import read_rgb
+from cyclegan.evaluation.paired import mae, psnr, ssim
+from cyclegan.evaluation.sifid import sifid
+from cyclegan.evaluation.statistics import EvaluationError
+
+Pair = tuple[Path, Path]
+Score = Callable[[Tensor, Tensor], Tensor]  # two (1, 3, h, w) in [-1, 1] to (1,)
+
+CONTENT: dict[str, Score] = {
+    "change": change,
+    "luminance_correlation": luminance_correlation,
+    "edge_agreement": edge_agreement,
+}
+TRUTH: dict[str, Score] = {"mae": mae, "psnr": psnr, "ssim": ssim}
+
+
+def pairs_by_name(outputs: Path | str, partners: Path | str) -> list[Pair]:
+    """Every picture of `outputs` with the one of the same name, whatever the suffix, in `partners`."""
+    known = {_name(path, partners): path for path in find_images(partners)}
+    pairs = [(path, known.get(_name(path, outputs))) for path in find_images(outputs)]
+    alone = [path for path, partner in pairs if partner is None]
+    if alone:
+        raise EvaluationError(f"{partners} has no picture for {len(alone)} of {outputs}, such as {alone[0].name}")
+    return pairs
+
+
+def score_content(pairs: Sequence[Pair]) -> dict[str, float]:
+    """Means over (output, input) files of what needs no network: is the content kept, was anything changed?
+
+    An input of another size than its output is resized to it.
+    """
+    return _means(pairs, CONTENT, _resized)
+
+
+def score_truth(pairs: Sequence[Pair], lpips: Score | None = None) -> dict[str, float]:
+    """Means over (output, truth) files of MAE in [0, 2], PSNR in dB, SSIM and, where it is given, LPIPS."""
+    return _means(pairs, TRUTH | ({"lpips": lpips} if lpips else {}), _of_one_size)
+
+
+def score_sifid(pairs: Sequence[Pair], extractor: Extractor) -> dict[str, float]:
+    """Mean SIFID over pairs of files; the extractor is an Inception at layer 64."""
+
+    @torch.inference_mode()
+    def score(x: Path, y: Path) -> Tensor:
+        maps = extractor.network.maps(extractor.prepared([read_rgb(x), read_rgb(y)])).cpu()
+        return sifid(maps[:1], maps[1:])
+
+    name = "sifid" if extractor.is_fid else f"sifd_{extractor.name}"
+    return {name: torch.cat([score(x, y) for x, y in pairs]).mean().item()}
+
+
+def _means(pairs: Sequence[Pair], scores: dict[str, Score], fit: Callable[[Pair], list[Tensor]]) -> dict[str, float]:
+    values = {name: [] for name in scores}
+    for pair in pairs:
+        x, y = fit(pair)
+        for name, score in scores.items():
+            values[name].append(score(x, y))
+    return {name: torch.cat(parts).mean().item() for name, parts in values.items()}
+
+
+def _resized(pair: Pair) -> list[Tensor]:
+    output, source = (read_rgb(path)[None] for path in pair)
+    return [_signed(source if source.shape == output.shape else resize(source, output.shape[2:])), _signed(output)]
+
+
+def _of_one_size(pair: Pair) -> list[Tensor]:
+    x, y = (read_rgb(path)[None] for path in pair)
+    if x.shape != y.shape:
+        sizes = " and ".join(f"{picture.shape[3]}x{picture.shape[2]}" for picture in (x, y))
+        raise EvaluationError(f"{pair[0]} and {pair[1]} must be of one size to be compared, not {sizes}")
+    return [_signed(x), _signed(y)]
+
+
+def _signed(pictures: Tensor) -> Tensor:
+    return pictures.float() / 127.5 - 1
+
+
+def _name(path: Path, folder: Path | str) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()

@@ -1,0 +1,218 @@
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cyclegan.data.images import ImageError, find_images
+from cyclegan.data.transforms import to_picture
+from cyclegan.evaluation.archive import save_statistics
+from cyclegan.evaluation.evaluator import Evaluator, Settings, evaluate, side_of
+from cyclegan.evaluation.extractors import from_callable, from_file, inception
+from cyclegan.evaluation.features import Pictures, read_rgb, to_bytes
+from cyclegan.evaluation.statistics import EvaluationError
+
+
+def colours(pictures):
+    return torch.cat([pictures.float().mean((2, 3)), pictures.float().std((2, 3))], 1)
+
+
+@pytest.fixture
+def extractor():
+    return from_callable("colours", colours, weights_sha256="v1")
+
+
+@pytest.fixture(scope="module")
+def folders(make_folder):
+    return make_folder(8, seed=0), make_folder(9, seed=1)
+
+
+def test_numbers_of_another_network_are_not_called_fid(folders, extractor):
+    assert set(evaluate(*folders, extractor).numbers) == {"fd_colours", "kid_colours"}
+
+
+def test_numbers_of_the_published_weights_are(folders, published_weights):
+    assert set(evaluate(*folders, inception(layer=64)).numbers) == {"fid", "kid"}
+
+
+def test_tensors_score_as_the_files_they_would_be_saved_to(folders, extractor):
+    evaluator = Evaluator(extractor)
+    for folder, real in zip(folders, (False, True), strict=True):
+        for path in find_images(folder):
+            evaluator.update(read_rgb(path)[None].float() / 127.5 - 1, real=real)
+    assert evaluator.compute().numbers == pytest.approx(evaluate(*folders, extractor).numbers, rel=1e-9)
+
+
+def test_merged_evaluators_are_the_evaluator_of_both(folders, extractor):
+    whole, parts = Evaluator(extractor), [Evaluator(extractor) for _ in range(3)]
+    for folder, real in zip(folders, (False, True), strict=True):
+        for index, path in enumerate(find_images(folder)):
+            for evaluator in (whole, parts[index % 3]):
+                evaluator.update(read_rgb(path)[None], real=real)
+    parts[0].merge(parts[1])
+    parts[0].merge(parts[2])
+    assert parts[0].compute().numbers == pytest.approx(whole.compute().numbers, rel=1e-9)
+
+
+def test_evaluators_of_two_networks_do_not_merge(extractor):
+    with pytest.raises(ValueError, match="cannot merge features of colours and of others"):
+        Evaluator(extractor).merge(Evaluator(from_callable("others", colours)))
+
+
+def test_bounded_memory_gives_the_same_distance(folders, extractor, monkeypatch):
+    kept = evaluate(*folders, extractor, ["fid"]).numbers
+    monkeypatch.setattr("cyclegan.evaluation.evaluator.KEPT", 3)
+    assert side_of(folders[0], extractor, ["fid"]).features is None
+    assert evaluate(*folders, extractor, ["fid"], batch_size=2).numbers == pytest.approx(kept, rel=1e-9)
+
+
+def test_a_generator_is_scored_without_saving_its_pictures(folders, extractor, tmp_path):
+    def darker(path):
+        return to_bytes((read_rgb(path)[None].float() / 127.5 - 1) * 0.5 - 0.5)[0]
+
+    for path in find_images(folders[0]):
+        Image.fromarray(darker(path).permute(1, 2, 0).numpy()).save(tmp_path / path.name)
+    in_memory = evaluate(Pictures(find_images(folders[0]), read=darker), folders[1], extractor)
+    assert in_memory.numbers == evaluate(tmp_path, folders[1], extractor).numbers
+
+
+def test_a_reference_is_computed_once_for_many_evaluations(folders, extractor):
+    reference = side_of(folders[1], extractor)
+    expected = evaluate(*folders, extractor)
+    again = evaluate(folders[0], reference, extractor)
+    assert (again.numbers, again.card["real"]) == (expected.numbers, expected.card["real"])
+
+
+def test_bootstrap_adds_standard_errors(folders, extractor):
+    numbers = evaluate(*folders, extractor, settings=Settings(bootstrap=10)).numbers
+    assert numbers["fd_stderr_colours"] > 0 and numbers["kid_stderr_colours"] > 0
+
+
+def test_the_card_tells_another_how_to_get_the_number(folders, extractor):
+    card = json.loads(json.dumps(evaluate(*folders, extractor, checkpoint="run/AtoB.safetensors").card))
+    assert (card["fake"]["n"], card["real"]["n"]) == (8, 9)
+    assert card["fake"]["fingerprint"] != card["real"]["fingerprint"]
+    assert card["checkpoint"] == "run/AtoB.safetensors"
+    assert {"protocol", "layer", "weights_sha256", "versions", "date", "command", "settings"} <= card.keys()
+    assert any("below 2048" in warning for warning in card["warnings"])
+
+
+def test_a_fingerprint_knows_contents_and_names_but_not_the_folder(make_folder, extractor, tmp_path):
+    first, copy, other = make_folder(3), make_folder(3, folder=tmp_path / "copy"), make_folder(3, seed=9)
+    marks = [side_of(folder, extractor).fingerprint for folder in (first, copy, other)]
+    assert marks[0] == marks[1] != marks[2]
+    (copy / "000.png").rename(copy / "zzz.png")
+    assert side_of(copy, extractor).fingerprint != marks[0]
+
+
+def test_odd_pictures_are_counted_in_warnings(tmp_path, extractor):
+    picture = Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3))
+    picture.save(tmp_path / "a.jpg")
+    picture.save(tmp_path / "b.JPEG")
+    picture.convert("L").save(tmp_path / "c.png")
+    picture.convert("RGBA").save(tmp_path / "d.png")
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "e.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "f.png", exif=exif)
+    warnings = "\n".join(side_of(tmp_path, extractor).warnings)
+    for count, subject in [
+        (2, "JPEG"),
+        (1, "16-bit"),
+        (1, "pictures with transparency"),
+        (1, "grey"),
+        (1, "pictures with an EXIF"),
+    ]:
+        assert f"{count} {subject}" in warnings
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_picture_is_named_in_one_line(folders, tmp_path, extractor, workers):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    Image.new("RGB", (8, 8)).save(tmp_path / "good.png")
+    with pytest.raises(ImageError, match=r"^cannot read .*broken\.png: [^\n]*$"):
+        evaluate(tmp_path, folders[1], extractor, workers=workers)
+
+
+def test_one_picture_and_an_empty_folder_are_refused(folders, tmp_path, extractor):
+    with pytest.raises(FileNotFoundError, match="no images in"):
+        evaluate(tmp_path, folders[1], extractor)
+    Image.new("RGB", (8, 8)).save(tmp_path / "only.png")
+    with pytest.raises(ValueError, match=r"at least 2 images.*only\.png"):
+        evaluate(tmp_path, folders[1], extractor)
+    with pytest.raises(ValueError, match="at least 2 images on each side, got 0"):
+        Evaluator(extractor).compute()
+
+
+def test_unknown_metrics_list_the_known_ones(folders, extractor):
+    with pytest.raises(ValueError, match="no metric fud: expected some of fid, "):
+        evaluate(*folders, extractor, ["fud"])
+
+
+def test_kid_of_a_file_of_moments_says_what_is_missing(folders, tmp_path, extractor):
+    save_statistics(tmp_path / "reference.npz", side_of(folders[1], extractor))
+    assert evaluate(folders[0], tmp_path / "reference.npz", extractor, ["fid"]).numbers["fd_colours"] > 0
+    with pytest.raises(ValueError, match=r"kid needs the features of .*reference\.npz"):
+        evaluate(folders[0], tmp_path / "reference.npz", extractor, ["fid", "kid"])
+
+
+def test_protocols_mix_only_on_demand(folders, tmp_path, extractor):
+    save_statistics(tmp_path / "other.npz", side_of(folders[1], from_callable("other", colours)))
+    with pytest.raises(EvaluationError, match="extractor other"):
+        evaluate(folders[0], tmp_path / "other.npz", extractor, ["fid"])
+    mixed = evaluate(folders[0], tmp_path / "other.npz", extractor, ["fid"], mix_protocols=True)
+    assert any("other.npz was made with" in warning for warning in mixed.warnings)
+
+
+@pytest.mark.parametrize("kind", ["script", "export"])
+def test_networks_from_files_score_as_in_memory(folders, tmp_path, extractor, kind, caplog):
+    class Colours(torch.nn.Module):
+        def forward(self, pictures):
+            return torch.cat([pictures.float().mean((2, 3)), pictures.float().std((2, 3))], 1)
+
+    path = tmp_path / ("colours.pt" if kind == "script" else "colours.pt2")
+    example = torch.zeros(4, 3, 48, 64, dtype=torch.uint8)
+    if kind == "script":
+        torch.jit.save(torch.jit.trace(Colours(), example), path)
+    else:
+        with caplog.at_level(logging.ERROR):
+            torch.export.save(
+                torch.export.export(Colours(), (example,), dynamic_shapes=[{0: torch.export.Dim("n")}]), path
+            )
+    numbers = evaluate(*folders, from_file(path), batch_size=3).numbers
+    assert numbers == pytest.approx(evaluate(*folders, extractor).numbers, rel=1e-5)
+
+
+def test_files_that_are_no_networks_are_named(tmp_path):
+    (tmp_path / "x.pt").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"x\.pt is neither a TorchScript nor"):
+        from_file(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("network", [lambda x: x.float(), lambda x: torch.zeros(1, 4)])
+def test_a_network_of_the_wrong_shape_is_named(folders, network):
+    with pytest.raises(ValueError, match=r"extractor odd must return \(9, d\)"):
+        evaluate(*folders, from_callable("odd", network))
+
+
+def test_bytes_are_those_of_saved_pictures():
+    images = torch.linspace(-1.2, 1.2, 3 * 50 * 7).view(1, 3, 50, 7)
+    assert to_bytes(images)[0].permute(1, 2, 0).tolist() == np.asarray(to_picture(images[0])).tolist()
+
+
+def test_grey_tensors_score_as_grey_files(extractor):
+    grey = torch.arange(64, dtype=torch.uint8).view(1, 8, 8)
+    assert torch.equal(extractor([grey]), extractor([grey.repeat(3, 1, 1)]))
+
+
+def test_features_that_are_not_finite_are_refused(extractor):
+    broken = from_callable("broken", lambda x: x.float().mean((2, 3)) * float("nan"))
+    with pytest.raises(ValueError, match="broken gave features that are not finite"):
+        broken([torch.zeros(3, 4, 4, dtype=torch.uint8)])
+
+
+def test_float_pictures_are_not_taken_for_bytes(extractor):
+    with pytest.raises(ValueError, match=r"uint8 \(1 or 3, h, w\), got torch.float32"):
+        extractor([torch.zeros(3, 4, 4)])

@@ -1,0 +1,35 @@
+import lpips
+import pytest
+import torch
+from torchvision.models import alexnet
+
+from cyclegan.evaluation.perceptual import lpips_from
+from cyclegan.networks.pretrained import WeightsError
+
+
+@pytest.fixture(scope="module")
+def trunk(tmp_path_factory):
+    torch.manual_seed(0)
+    network = alexnet(weights=None)
+    path = tmp_path_factory.mktemp("weights") / "alexnet.pth"
+    torch.save(network.state_dict(), path)
+    return network, path
+
+
+def test_distance_is_lpips_on_the_named_trunk(trunk, monkeypatch):
+    network, path = trunk
+    monkeypatch.setattr("lpips.pretrained_networks.tv.alexnet", lambda pretrained: network.eval())
+    theirs = lpips.LPIPS(net="alex", verbose=False)
+    x, y = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    monkeypatch.undo()
+    with torch.inference_mode():
+        assert lpips_from(path)(x, y).tolist() == pytest.approx(theirs(x, y).flatten().tolist(), rel=1e-5)
+        assert lpips_from(path)(x, x).tolist() == [0, 0]
+
+
+def test_missing_and_foreign_weights_are_named(tmp_path, trunk):
+    with pytest.raises(WeightsError, match=r"no weights file nowhere\.pth"):
+        lpips_from("nowhere.pth")
+    torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "foreign.pth")
+    with pytest.raises(WeightsError, match=r"foreign\.pth does not fit"):
+        lpips_from(tmp_path / "foreign.pth")

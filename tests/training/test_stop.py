@@ -1,0 +1,114 @@
+"""Signals, full disks and lost helpers: the run stops in order, or goes on, and loses nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from cyclegan.errors import UserError
+from cyclegan.training import checkpoint
+from cyclegan.training.loop import train
+from tests.conftest import merged
+from tests.processes import environment, train_command
+from tests.training.test_loop import same_weights
+
+LONG = {"training": {"epochs": 1000, "decay_epochs": 0, "batches_per_epoch": 4}}
+
+
+def start(options: dict, processes: int = 1) -> subprocess.Popen:
+    command = train_command(options, processes)
+    return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for_curves(run: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not (run / "log" / "metrics.jsonl").exists() or not (run / "log" / "metrics.jsonl").read_text():
+        assert time.monotonic() < deadline, "training did not start"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_saves_at_the_next_step_and_tells_the_scheduler(number: signal.Signals, options: dict):
+    options = merged(options, **LONG)
+    run = Path(options["results"]) / "tiny"
+    process = start(options)
+    wait_for_curves(run)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, said
+    assert f"stopped by {number.name}" in said and "Traceback" not in said
+    (state,) = checkpoint.all_states(run / "state")
+    images = int(state.name)
+    whole = train(merged({**options, "name": "whole"}, training={"max_images": images + 3}))
+    train(merged(options, training={"max_images": images + 3}))
+    assert same_weights(run, whole)
+
+
+def test_a_signal_to_one_of_two_processes_stops_both_at_the_same_step(options: dict):
+    options = merged(options, **LONG)
+    run = Path(options["results"]) / "tiny"
+    process = start(options, 2)
+    wait_for_curves(run)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    os.kill(int(children.stdout.split()[-1]), signal.SIGTERM)
+    said, _ = process.communicate(timeout=180)
+    assert "stopped by SIGTERM" in said
+    (state,) = checkpoint.all_states(run / "state")
+    assert checkpoint.damage(state) is None and checkpoint.read_manifest(state)["processes"] == 2
+
+
+def test_a_full_disk_is_said_and_training_goes_on(
+    options: dict, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+):
+    whole = train({**options, "name": "whole"})
+    write, calls = checkpoint._write, []
+
+    def full(path: Path, state: dict) -> None:
+        calls.append(path)
+        if len(calls) == 3:
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, state)
+
+    monkeypatch.setattr(checkpoint, "_write", full)
+    run = train(merged(options, saving={"every_images": 4}))
+    said = capfd.readouterr()
+    assert "could not save" in said.out + said.err and "No space left on device" in said.out + said.err
+    assert [path.name for path in sorted((run / "state").iterdir())] == ["000000012", "000000016"]
+    assert same_weights(run, whole)
+
+
+def test_a_last_state_that_cannot_be_written_is_an_error(options: dict, monkeypatch: pytest.MonkeyPatch):
+    def full(path: Path, state: dict) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint, "_write", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(options)
+
+
+def test_a_lost_loader_worker_is_one_line_and_the_run_goes_on_from_its_state(options: dict):
+    options = merged(options, **LONG, data={"workers": 1}, saving={"every_images": 4})
+    run = Path(options["results"]) / "tiny"
+    process = start(options)
+    wait_for_curves(run)
+    time.sleep(1)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    for child in children.stdout.split():
+        os.kill(int(child), signal.SIGKILL)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "a loader worker died" in said and "Traceback" not in said
+    assert checkpoint.damage(checkpoint.all_states(run / "state")[-1]) is None
+
+
+def test_a_network_that_does_not_fit_the_state_is_named(options: dict):
+    train(merged(options, training={"max_images": 4}))
+    with pytest.raises(UserError, match=r"generator\.blocks: 1 -> 2"):
+        train(merged(options, generator={"blocks": 2}))
