@@ -170,7 +170,11 @@ class _Pipeline:
         self.devices = len(translators)
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        with ThreadPoolExecutor(self.threads) as disk, ThreadPoolExecutor(self.devices) as devices:
+        alike = {
+            "initializer": torch.set_num_threads,
+            "initargs": (torch.get_num_threads(),),
+        }  # OpenMP's is a thread's own
+        with ThreadPoolExecutor(self.threads) as disk, ThreadPoolExecutor(self.devices, **alike) as devices:
             running: deque[Future[list[Future[Outcome]]]] = deque()
             try:
                 for group in self._groups(jobs, disk):
