@@ -14,7 +14,7 @@ _HOMES = {
     "load_config": "cyclegan.config",
     "train": "cyclegan.training.loop",
     "load_generator": "cyclegan.inference.generator_file",
-    "translate": "cyclegan.inference.translate",
+    "translate": "cyclegan.inference.files",
 }
 __all__ = ["load_config", "load_generator", "train", "translate"]
 __version__ = "0.1.0"

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+from torch import Tensor
 
 from cyclegan.errors import UserError
 
@@ -45,6 +47,11 @@ def read_image(path: Path | str, channels: int = 3, background: str = "white") -
     EXIF orientation is applied, transparency composited on `background` (a colour name or #rrggbb), palettes and
     CMYK become RGB; `channels` is 3 or 1 (luma). Raises ImageError for a file that is no picture or is damaged.
     """
+    return read_layers(path, channels, background)[0]
+
+
+def read_layers(path: Path | str, channels: int = 3, background: str = "white") -> tuple[np.ndarray, np.ndarray | None]:
+    """What `read_image` gives, and the opacity beside it: (height, width) of the same type, None if there is none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -54,15 +61,21 @@ def read_image(path: Path | str, channels: int = 3, background: str = "white") -
                 image.load()  # turns TIFF and takes its EXIF tag away; left to exif_transpose it would turn twice
                 if deep:
                     pixels = _deep_pixels(image, path)
-                    return _with_channels(_composited(pixels, background), channels)
-                image = ImageOps.exif_transpose(image)
-                return _shallow_pixels(image, channels, background)
+                    alpha = pixels[..., -1] if pixels.shape[2] in (2, 4) else None
+                    return _with_channels(_composited(pixels, background), channels), alpha
+                return shallow_layers(image, channels, background)
     except ImageError:
         raise
     except UnidentifiedImageError:
         raise ImageError(f"cannot read {path}: not a picture of a known kind, or damaged") from None
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error and more
         raise ImageError(f"cannot read {path}: {error or type(error).__name__}") from error
+
+
+def to_tensor(pixels: np.ndarray) -> Tensor:
+    """(height, width, channels), uint8 or float in [0, 1] -> (channels, height, width) float32 in [-1, 1]."""
+    image = torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
+    return image.float() / (127.5 if image.dtype == torch.uint8 else 0.5) - 1
 
 
 def _bits(image: Image.Image, path: Path) -> int:
@@ -81,13 +94,16 @@ def _bits(image: Image.Image, path: Path) -> int:
     return 8
 
 
-def _shallow_pixels(image: Image.Image, channels: int, background: str) -> np.ndarray:
+def shallow_layers(image: Image.Image, channels: int, background: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """`read_layers` of an opened picture with 8 bits."""
+    image, alpha = ImageOps.exif_transpose(image), None
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        canvas = Image.new("RGBA", image.size, (*ImageColor.getrgb(background), 255))
+        alpha = np.asarray(image.getchannel("A"))
+        canvas = Image.new("RGBA", image.size, (*ImageColor.getrgb(background)[:3], 255))
         image = Image.alpha_composite(canvas, image).convert("RGB")
     pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
-    return pixels if channels == 3 else pixels[..., None]
+    return pixels if channels == 3 else pixels[..., None], alpha
 
 
 def _deep_pixels(image: Image.Image, path: Path | str) -> np.ndarray:

@@ -11,12 +11,11 @@ from typing import Any
 
 import albumentations
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
 from cyclegan.config import ConfigError, Data, Size
-from cyclegan.data.images import read_image
+from cyclegan.data.images import read_image, to_tensor
 
 
 class Transform:
@@ -90,12 +89,6 @@ def resized(pixels: np.ndarray, size_for: Callable[[int, int], tuple[int, int]])
     planes = [np.asarray(plane.resize(size[::-1], Image.Resampling.BICUBIC)) for plane in planes]
     pixels = planes[0] if planes[0].ndim == 3 else np.stack(planes, axis=2)
     return pixels if pixels.dtype == np.uint8 else pixels.clip(0, 1)
-
-
-def to_tensor(pixels: np.ndarray) -> Tensor:
-    """(height, width, channels), uint8 or float in [0, 1] -> (channels, height, width) float32 in [-1, 1]."""
-    image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-    return image.float() / (127.5 if image.dtype == torch.uint8 else 0.5) - 1
 
 
 def to_picture(image: Tensor) -> Image.Image:

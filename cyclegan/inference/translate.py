@@ -20,6 +20,11 @@ def translate_tensor(generator: nn.Module, images: Tensor) -> Tensor:
 
 def pad_for(generator: nn.Module, images: Tensor) -> Tensor:
     """Continue the right and bottom edges up to sides that the generator takes."""
-    multiple, smallest = generator.multiple, generator.smallest
-    rows, columns = (max(-side % multiple, smallest - side) for side in images.shape[2:])
+    sides = padded_sides(generator, *images.shape[2:])
+    rows, columns = (padded - side for padded, side in zip(sides, images.shape[2:], strict=True))
     return F.pad(images, (0, columns, 0, rows), mode="replicate") if rows or columns else images
+
+
+def padded_sides(generator: nn.Module, height: int, width: int) -> tuple[int, int]:
+    """The nearest sides, not smaller than these, that the generator takes."""
+    return tuple(max(side + -side % generator.multiple, generator.smallest) for side in (height, width))

@@ -1,0 +1,89 @@
+"""`cyclegan export SOURCE --format …`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from torch import nn
+
+from cyclegan.inference.export import SIZES, SUFFIXES, Options, export, verify, worst
+from cyclegan.inference.hub import read_metrics, write_hub_folder
+from cyclegan.inference.source_arguments import add_source, load_source
+
+SUMMARY = "write a generator for other programs: torch.export, ONNX, TorchScript, safetensors, Hugging Face"
+
+
+def main(arguments: list[str]) -> int:
+    """0: written (and verified); 1: it deviates too much, or could not be written."""
+    options = _parser().parse_args(arguments)
+    generator = load_source(options)
+    output = Path(options.output or _default_output(options, generator))
+    if options.format == "hub":
+        metrics = read_metrics(options.metrics) if options.metrics else None
+        print(f"wrote {write_hub_folder(generator, output, metrics, options.picture, options.push)}")
+        return 0
+    inside = Options(
+        options.precision,
+        options.pad,
+        options.uint8,
+        tuple(options.resize) if options.resize else None,
+        options.calibration,
+    )
+    contract = export(generator, output, options.format, inside)
+    print(f"wrote {output} and {output}.json")
+    return _verify(generator, output, contract, options.sizes) if options.verify else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cyclegan export", description=SUMMARY)
+    add_source(parser)
+    parser.add_argument("--format", required=True, choices=[*SUFFIXES, "hub"], help="hub: a Hugging Face folder")
+    parser.add_argument("-o", "--output", help="the file, or hub's folder (SOURCE/export/DIRECTION…)")
+    graph = parser.add_argument_group("in the graph (pt2, onnx, torchscript)")
+    graph.add_argument("--pad", action="store_true", help="take sides of any length")
+    graph.add_argument("--uint8", action="store_true", help="take and give 0 to 255 instead of -1 to 1")
+    graph.add_argument("--resize", nargs=2, type=int, metavar=("H", "W"), help="squeeze every picture to this first")
+    parser.add_argument(
+        "--precision", choices=["fp32", "fp16", "bf16", "int8"], default="fp32", help="of the network (%(default)s)"
+    )
+    parser.add_argument("--calibration", type=Path, metavar="FOLDER", help="int8: typical pictures")
+    parser.add_argument("--verify", action="store_true", help="run it beside the original, fail if it deviates")
+    parser.add_argument(
+        "--sizes",
+        type=_sizes,
+        default=SIZES,
+        help="that --verify tries, in batches of 1 and 3 (256x256,101x254,512x384)",
+    )
+    hub = parser.add_argument_group("hub")
+    hub.add_argument("--metrics", metavar="FILE", help="JSON with numbers for the card")
+    hub.add_argument("--picture", metavar="FILE", help="an image for the card")
+    hub.add_argument("--push", metavar="USER/NAME", help="also upload to this repository")
+    return parser
+
+
+def _sizes(text: str) -> list[tuple[int, int]]:
+    sizes = [tuple(size.split("x")) for size in text.split(",")]
+    if not all(len(size) == 2 and all(side.isdecimal() and int(side) for side in size) for size in sizes):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH,HEIGHTxWIDTH,…")
+    return [(int(height), int(width)) for height, width in sizes]
+
+
+def _default_output(options: argparse.Namespace, generator: nn.Module) -> Path:
+    source = Path(options.source)
+    folder = (source if source.is_dir() else source.parent) / "export"
+    name = generator.about.get("direction") or "generator"
+    return folder / f"{name}{SUFFIXES.get(options.format, '')}"
+
+
+def _verify(generator: nn.Module, path: Path, contract: dict, sizes: list[tuple[int, int]]) -> int:
+    deviations = verify(generator, path, sizes)
+    print("batch  height  width  largest deviation  mean (of a range of 2)")
+    for case in deviations:
+        print(f"{case.batch:5}  {case.height:6}  {case.width:5}  {case.largest:17.2e}  {case.mean:.2e}")
+    found, allowed = worst(deviations, contract)
+    if found <= allowed:
+        return 0
+    print(f"cyclegan export: {path} deviates by {found:.2e}, more than {allowed:.2e}", file=sys.stderr)
+    return 1

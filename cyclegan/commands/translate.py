@@ -1,0 +1,133 @@
+"""`cyclegan translate SOURCE INPUT… -o OUT`."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+from cyclegan.inference.files import PIXELS, Report, default_device, translate_files
+from cyclegan.inference.picture_files import FORMATS, Picture, pixel_limit, read_picture, write_picture
+from cyclegan.inference.source_arguments import add_source, load_source
+from cyclegan.inference.tiles import Tiling
+from cyclegan.inference.translator import Translator
+from cyclegan.inference.whole_files import open_replacing
+from cyclegan.inference.work_list import KEEP, WorkListError, plan
+
+SUMMARY = "translate pictures, folders of them, or standard input"
+
+
+def main(arguments: list[str]) -> int:
+    """0: all translated; 1: some could not be (listed on standard error); 2: wrong usage."""
+    options = _parser().parse_args(arguments)
+    translators = _translators(options)
+    with pixel_limit(options.max_pixels or None):
+        if "-" in (*options.inputs, options.output):
+            return _stream(translators[0], options)
+        return _files(translators, options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cyclegan translate", description=SUMMARY)
+    add_source(parser)
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders, patterns, or - for standard input")
+    parser.add_argument(
+        "-o", "--output", required=True, help="a folder; for one picture also a file, or - for standard output"
+    )
+    formats = sorted(suffix[1:] for suffix in FORMATS)
+    parser.add_argument("--format", choices=[KEEP, *formats], help="of the results (png); keep: the source's")
+    parser.add_argument("--quality", type=int, default=95, help="of JPEG and WebP, 1 to 100 (%(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="do again what is already there")
+    parser.add_argument("--device", help="one, or several that share the files: cuda:0,cuda:1 (GPU, or else cpu)")
+    parser.add_argument(
+        "--precision",
+        choices=["auto", "fp32", "bf16", "fp16"],
+        default="auto",
+        help="of the network (%(default)s: bf16 where the device is fast at it)",
+    )
+    parser.add_argument("--batch", type=_positive, help="pictures of one size computed together (1 on CPUs, else 8)")
+    parser.add_argument("--threads", type=_positive, help="that read and write files (one a core, 8 at most)")
+    parser.add_argument(
+        "--max-pixels", type=int, default=PIXELS, help="refuse larger pictures (%(default)s); 0 takes all"
+    )
+    tiles = parser.add_argument_group("large pictures")
+    default = Tiling()
+    tiles.add_argument("--tiles", choices=["exact", "thumbnail", "never"], default=default.mode, help="(%(default)s)")
+    tiles.add_argument(
+        "--tile-above", type=int, default=default.above, help="pixels of the largest picture left whole (%(default)s)"
+    )
+    tiles.add_argument("--tile-side", type=_positive, default=default.side, help="pixels (%(default)s)")
+    tiles.add_argument("--tile-overlap", type=int, default=default.overlap, help="thumbnail: pixels (%(default)s)")
+    tiles.add_argument("--scratch", type=Path, help="folder for the files of exact tiles (the system's)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _translators(options: argparse.Namespace) -> list[Translator]:
+    generator = load_source(options)
+    tiling = Tiling(options.tiles, options.tile_above, options.tile_side, options.tile_overlap, scratch=options.scratch)
+    devices = (options.device or default_device()).split(",")
+    return [Translator(generator, device, options.precision, tiling) for device in devices]
+
+
+def _stream(translator: Translator, options: argparse.Namespace) -> int:
+    """One picture, from standard input or to standard output."""
+    if len(options.inputs) > 1:
+        raise WorkListError("one picture at a time goes through - (standard input and output)")
+    suffix = Path(options.output).suffix.lower() if options.output != "-" and not options.format else ""
+    suffix = suffix or f".{options.format or 'png'}"
+    if suffix not in FORMATS:
+        raise WorkListError(f"{options.output}: name a picture file, or - and --format")
+    picture = _standard_input(translator) if options.inputs == ["-"] else _picture(translator, options.inputs[0])
+    buffer = io.BytesIO()
+    write_picture(translator([picture])[0], buffer, FORMATS[suffix], options.quality)
+    if options.output == "-":
+        sys.stdout.buffer.write(buffer.getbuffer())
+        sys.stdout.buffer.flush()
+    else:
+        with open_replacing(options.output) as file:
+            file.write(buffer.getbuffer())
+    return 0
+
+
+def _standard_input(translator: Translator) -> Picture:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "standard-input"
+        copy.write_bytes(sys.stdin.buffer.read())
+        return _picture(translator, copy)
+
+
+def _picture(translator: Translator, path: str | Path) -> Picture:
+    return read_picture(path, translator.channels, translator.background)
+
+
+def _files(translators: list[Translator], options: argparse.Namespace) -> int:
+    jobs = plan(options.inputs, options.output, options.format or "png")
+    report = translate_files(
+        translators,
+        jobs,
+        batch=options.batch,
+        quality=options.quality,
+        overwrite=options.overwrite,
+        threads=options.threads,
+        progress=sys.stderr.isatty(),
+    )
+    _say(report, options.output)
+    return 1 if report.failed else 0
+
+
+def _say(report: Report, output: str) -> None:
+    before = f", {len(report.skipped)} were there already" if report.skipped else ""
+    print(f"{len(report.done)} translated into {output}{before}", file=sys.stderr)
+    if report.failed:
+        print(f"cyclegan translate: {len(report.failed)} failed:", file=sys.stderr)
+        for source, reason in report.failed.items():
+            about = reason if str(source) in reason else f"{source}: {reason}"
+            print(f"  {about}", file=sys.stderr)

@@ -1,0 +1,101 @@
+"""Runs of ours as the reference's files, and the other way round, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cyclegan.errors import UserError
+from cyclegan.inference import reference_files
+from cyclegan.inference.generator_file import DIRECTIONS, load_generator, save_generator
+from cyclegan.inference.initial import newest_state, state_networks
+from cyclegan.inference.reference_files import ReferenceFileError, check_writable, write_weights
+
+
+class ConvertError(UserError, ValueError):
+    """Something that cannot be converted; the message names it and says why."""
+
+
+def to_reference(source: Path | str, output: Path | str, epoch: str = "latest") -> list[Path]:
+    """Write {epoch}_net_{G_A,G_B,D_A,D_B}.pth, which the reference (or CUT) loads strictly.
+
+    Args:
+        source: a run's folder, or one generator file
+        output: the reference's checkpoints/NAME
+        epoch: how the reference shall know them: latest, or a number
+
+    The generators are those that are shown and exported; discriminators come from the newest training state. A run in
+    one direction becomes net_G and net_D. Raises GeneratorFileError, ReferenceFileError and ConvertError.
+    """
+    source, output = Path(source), Path(output)
+    directions = [direction for direction in DIRECTIONS if (source / f"{direction}.safetensors").is_file()]
+    generators = [load_generator(source, direction) for direction in directions or [None]]
+    networks: dict[str, Mapping] = {}
+    for generator in generators:
+        check_writable(generator.architecture, generator.about["source"])
+        name = {"AtoB": "G_A", "BtoA": "G_B"}[generator.about["direction"]] if len(generators) > 1 else "G"
+        networks[name] = generator.state_dict()
+    networks |= _discriminators(source, generators[0].about, one_way=len(generators) == 1)
+    output.mkdir(parents=True, exist_ok=True)
+    written = {output / f"{epoch}_net_{name}.pth": weights for name, weights in networks.items()}
+    for path, weights in written.items():
+        write_weights(path, weights)
+    return list(written)
+
+
+def from_reference(
+    source: Path | str,
+    output: Path | str,
+    direction: str | None = None,
+    epoch: str | None = None,
+    architecture: Mapping[str, Any] | None = None,
+) -> list[Path]:
+    """Write AtoB.safetensors and BtoA.safetensors, which describe themselves, from the reference's or CUT's files.
+
+    Args:
+        source: one *_net_G*.pth, or a folder of them
+        output: a folder
+        direction: of a file that does not tell (latest_net_G.pth); AtoB if not given
+        epoch: which files of a folder: latest if there are some, else the last number
+        architecture: what the files cannot tell, see `load_generator`
+
+    Discriminators stay where they are: `init_from` reads them there. Raises GeneratorFileError and ConvertError.
+    """
+    source, output = Path(source), Path(output)
+    paths = [source] if source.is_file() else _generator_files(source, epoch)
+    if not paths:
+        raise ConvertError(f"{source}: no {epoch or '*'}_net_G*.pth in it")
+    generators = [load_generator(path, direction, architecture=architecture) for path in paths]
+    output.mkdir(parents=True, exist_ok=True)
+    written = []
+    for generator in generators:
+        written.append(output / f"{generator.about['direction']}.safetensors")
+        save_generator(written[-1], generator, generator.about)
+    return written
+
+
+def is_reference(source: Path | str) -> bool:
+    """Whether `source` is a file or folder of the reference's."""
+    source = Path(source)
+    return source.suffix in reference_files.SUFFIXES or bool(_generator_files(source, None))
+
+
+def _generator_files(folder: Path, epoch: str | None) -> list[Path]:
+    found = {name: reference_files.find_reference(folder, name, epoch) for name in reference_files.DIRECTIONS}
+    pair = [path for name, path in found.items() if path and name != "G"]
+    return pair or [path for path in [found["G"]] if path]
+
+
+def _discriminators(source: Path, about: Mapping[str, Any], one_way: bool) -> dict[str, Mapping]:
+    state = newest_state(source) if source.is_dir() else None
+    if state is None:
+        return {}
+    names = {"D": "D", "D_B": "D"} if one_way else {"D_B": "D_A", "D_A": "D_B"}  # theirs are named after generators
+    found = {theirs: weights for ours, weights in state_networks(state).items() if (theirs := names.get(ours))}
+    if found:
+        check_writable(about.get("config", {}).get("discriminator", {"name": "patch"}), f"{state}, discriminators")
+    for name, weights in found.items():
+        if any("parametrizations" in key for key in weights):
+            raise ReferenceFileError(f"{state}: the reference has no {name} with spectral normalisation")
+    return found

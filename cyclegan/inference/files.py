@@ -1,0 +1,290 @@
+"""Translating files: reading, computing and writing side by side, and going on where an earlier call stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from tqdm import tqdm
+
+from cyclegan.data.images import ImageError
+from cyclegan.inference.generator_file import load_generator
+from cyclegan.inference.picture_files import (
+    FORMATS,
+    Picture,
+    count_pixels,
+    picture_of,
+    pixel_limit,
+    read_picture,
+    to_pillow,
+    write_picture,
+)
+from cyclegan.inference.tiles import Tiling
+from cyclegan.inference.translator import Precision, Translator
+from cyclegan.inference.whole_files import open_replacing
+from cyclegan.inference.work_list import Job, WorkListError, plan
+
+MARK = ".translated.json"  # in a folder of results: by which generator they were made
+PIXELS = 250_000_000  # the largest picture that is read without asking
+
+
+@dataclass
+class Report:
+    """What became of the files."""
+
+    done: list[Path] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)  # finished by an earlier call
+    failed: dict[Path, str] = field(default_factory=dict)  # source: reason
+
+
+def translate(
+    source: nn.Module | str | Path,
+    pictures: Any,
+    output: str | Path | None = None,
+    *,
+    direction: str | None = None,
+    device: str | Sequence[str] | None = None,
+    precision: Precision = "auto",
+    batch: int | None = None,
+    format: str = "png",
+    tiling: Tiling | None = None,
+    max_pixels: int | None = PIXELS,
+    overwrite: bool = False,
+) -> Any:
+    """Translate pictures in memory, files or folders; every picture keeps its size.
+
+    Args:
+        source: a generator, or what `load_generator` takes
+        pictures: a PIL image, an array (height, width[, 1 or 3]) of uint8, uint16 or floats in [0, 1], or a list of
+            those; or a path to a picture, to a folder, a pattern, or a list of paths
+        output: for paths: the folder (or, for one picture, the file) to write into
+        direction: "AtoB" or "BtoA", where `source` has both
+        device: e.g. "cuda", or several, which share the files; the GPU if there is one
+        precision: auto, fp32, bf16 or fp16, see `Translator`
+        batch: pictures of the same size that are computed together; 1 on CPUs, else 8
+        format: of written files: png, jpg, webp, tif … or keep
+        tiling: how large pictures are cut
+        max_pixels: larger files are refused before they are decoded; None takes all
+        overwrite: translate again what an earlier call has finished
+
+    Returns the same kind as it was given for pictures in memory, a PIL image for one path without `output`, and a
+    Report for paths with `output`. Raises ImageError for a bad picture in memory or without `output`.
+    """
+    generator = source if isinstance(source, nn.Module) else load_generator(source, direction)
+    devices = [device] if isinstance(device, str) else list(device or [default_device()])
+    translators = [Translator(generator, one, precision, tiling) for one in devices]
+    with pixel_limit(max_pixels):
+        if output is not None:
+            paths = [pictures] if isinstance(pictures, str | Path) else list(pictures)
+            jobs = plan(paths, output, format)
+            return translate_files(translators, jobs, batch=batch, overwrite=overwrite)
+        if isinstance(pictures, list | tuple):
+            return [_in_memory(translators[0], picture) for picture in pictures]
+        return _in_memory(translators[0], pictures)
+
+
+def default_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _in_memory(translator: Translator, given: Any) -> Image.Image | np.ndarray:
+    if isinstance(given, str | Path):
+        if Path(given).is_dir():
+            raise ImageError(f"{given} is a folder; name an output folder for its translations")
+        return to_pillow(translator([read_picture(given, translator.channels, translator.background)])[0])
+    (result,) = translator([picture_of(given, translator.channels, translator.background)])
+    if isinstance(given, Image.Image):
+        return to_pillow(result)
+    if given.dtype == np.uint16:
+        return np.rint(result.pixels * 65535).astype(np.uint16)
+    return result.pixels
+
+
+def translate_files(
+    translators: Sequence[Translator],
+    jobs: Sequence[Job],
+    *,
+    batch: int | None = None,
+    quality: int = 95,
+    overwrite: bool = False,
+    threads: int | None = None,
+    progress: bool = False,
+) -> Report:
+    """Translate all jobs; a file that cannot be read or written is noted and the rest goes on.
+
+    Args:
+        translators: one a device; they share the work
+        jobs: from `plan`
+        batch: pictures of one size that are computed together
+        quality: of JPEG and WebP, 1 to 100
+        overwrite: do what is already done
+        threads: that read and write files
+        progress: show a bar
+
+    Raises WorkListError if the output folder holds the results of another generator.
+    """
+    report = Report()
+    _mark_folders(translators[0].exact, jobs, overwrite)
+    todo = []
+    for job in jobs:
+        if not overwrite and job.below is not None and job.done():
+            report.skipped.append(job.target)
+        else:
+            todo.append(job)
+    batch = batch or (1 if translators[0].device.type == "cpu" else 8)
+    threads = threads or min(8, os.cpu_count() or 1)
+    with tqdm(total=len(todo), unit="img", disable=not progress) as bar:
+        for job, problem in _Pipeline(translators, batch, quality, threads).run(todo):
+            bar.update()
+            if problem is None:
+                report.done.append(job.target)
+            else:
+                report.failed[job.source] = problem
+    return report
+
+
+Outcome = tuple[Job, str | None]  # a job and why it failed
+
+
+class _Pipeline:
+    """Threads that read, one for each device that computes, threads that write."""
+
+    def __init__(self, translators: Sequence[Translator], batch: int, quality: int, threads: int):
+        self.free: queue.SimpleQueue[Translator] = queue.SimpleQueue()
+        for translator in translators:
+            self.free.put(translator)
+        self.first, self.batch, self.quality, self.threads = translators[0], batch, quality, threads
+        self.devices = len(translators)
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        alike = {
+            "initializer": torch.set_num_threads,
+            "initargs": (torch.get_num_threads(),),
+        }  # OpenMP's is a thread's own
+        with ThreadPoolExecutor(self.threads) as disk, ThreadPoolExecutor(self.devices, **alike) as devices:
+            running: deque[Future[list[Future[Outcome]]]] = deque()
+            try:
+                for group in self._groups(jobs, disk):
+                    running.append(devices.submit(self._compute, group, disk))
+                    if len(running) > 2 * self.devices:  # no more pictures in memory than keep the devices busy
+                        yield from _outcomes(running.popleft())
+                while running:
+                    yield from _outcomes(running.popleft())
+            finally:  # also when the one who asks stops asking
+                for executor in (devices, disk):
+                    executor.shutdown(wait=False, cancel_futures=True)
+
+    def _groups(self, jobs: Sequence[Job], disk: ThreadPoolExecutor) -> Iterator[list[tuple[Job, Any]]]:
+        """Pictures of the same size and depth together, read ahead; a problem or a large picture goes alone."""
+        waiting: dict[Any, list[tuple[Job, Any]]] = {}
+        for job, read in _ahead(jobs, disk, self._read, self.threads + 2 * self.batch):
+            if not isinstance(read, Picture):
+                yield [(job, read)]
+                continue
+            alike = waiting.setdefault((read.size, read.deep), [])
+            alike.append((job, read))
+            if len(alike) == self.batch:
+                yield waiting.pop((read.size, read.deep))
+            elif sum(map(len, waiting.values())) > 4 * self.batch:
+                yield waiting.pop(next(iter(waiting)))
+        yield from waiting.values()
+
+    def _read(self, job: Job) -> Picture | str | None:
+        """A picture, why there is none, or None for one so large that it is read only when it is its turn."""
+        try:
+            if count_pixels(job.source) > self.first.tiling.above:
+                return None
+            return read_picture(job.source, self.first.channels, self.first.background)
+        except (ImageError, OSError, MemoryError) as error:
+            return _reason(error)
+
+    def _compute(self, group: list[tuple[Job, Any]], disk: ThreadPoolExecutor) -> list[Future[Outcome]]:
+        translator = self.free.get()
+        try:
+            results = self._translated(translator, group)
+        finally:
+            self.free.put(translator)
+        return [disk.submit(self._write, job, result) for job, result in results]
+
+    def _translated(self, translator: Translator, group: list[tuple[Job, Any]]) -> list[tuple[Job, Picture | str]]:
+        jobs, pictures = zip(*group, strict=True)
+        try:
+            if pictures[0] is None:
+                pictures = [read_picture(jobs[0].source, translator.channels, translator.background)]
+            if isinstance(pictures[0], str):
+                return group
+            return list(zip(jobs, translator(pictures), strict=True))
+        except (ValueError, OSError, MemoryError, RuntimeError) as error:  # torch has RuntimeErrors for lack of memory
+            if len(group) == 1:
+                return [(jobs[0], _reason(error))]
+            return [result for one in group for result in self._translated(translator, [one])]
+
+    def _write(self, job: Job, result: Picture | str) -> Outcome:
+        if isinstance(result, str):
+            return job, result
+        try:
+            job.make_folder()
+            with open_replacing(job.target) as file:
+                write_picture(result, file, FORMATS[job.target.suffix.lower()], self.quality)
+            return job, None
+        except Exception as error:  # Pillow's plugins have many, and one file must not stop the others
+            return job, f"cannot write {job.target}: {_reason(error)}"
+
+
+def _ahead(jobs: Sequence[Job], disk: ThreadPoolExecutor, read: Any, count: int) -> Iterator[tuple[Job, Any]]:
+    """(job, what `read` gives) in order, some of them already under way."""
+    pending: deque[tuple[Job, Future]] = deque()
+    for job in jobs:
+        pending.append((job, disk.submit(read, job)))
+        if len(pending) > count:
+            first, future = pending.popleft()
+            yield first, future.result()
+    while pending:
+        first, future = pending.popleft()
+        yield first, future.result()
+
+
+def _outcomes(computed: Future[list[Future[Outcome]]]) -> list[Outcome]:
+    return [written.result() for written in computed.result()]
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _mark_folders(generator: nn.Module, jobs: Sequence[Job], overwrite: bool) -> None:
+    """Note in each output folder who fills it, so that two generators' results don't get mixed by going on."""
+    mine = _identity(getattr(generator, "about", {}))
+    for folder in {job.below for job in jobs if job.below is not None}:
+        folder.mkdir(parents=True, exist_ok=True)
+        mark = folder / MARK
+        if mark.is_file() and not overwrite and mine["sha256"] and _read_mark(mark) != mine["sha256"]:
+            raise WorkListError(
+                f"{folder} holds translations by another generator; choose another folder, or --overwrite"
+            )
+        with open_replacing(mark) as file:
+            file.write(json.dumps(mine, indent=1).encode())
+
+
+def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: about.get(name) for name in ("sha256", "source", "direction", "run", "images")}
+
+
+def _read_mark(mark: Path) -> str | None:
+    try:
+        return json.loads(mark.read_text()).get("sha256")
+    except (ValueError, AttributeError):
+        return None

@@ -1,0 +1,108 @@
+"""One generator on one device, ready for pictures of any size."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from cyclegan.data.images import to_tensor
+from cyclegan.errors import UserError
+from cyclegan.inference.picture_files import Picture
+from cyclegan.inference.tiles import Tiling, to_pixels, translate_tiled
+from cyclegan.inference.translate import translate_tensor
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class DeviceError(UserError, ValueError):
+    """A device that is not there or cannot do what is asked of it."""
+
+
+class Translator:
+    """Pictures in, pictures of the same size out.
+
+    Args:
+        generator: from `load_generator`; it is copied, not changed
+        device: where to compute
+        precision: of the network; auto is bf16 where the device has instructions for it, else fp32. Pictures with
+            more than 8 bits a channel and exact tiles are always computed in fp32
+        tiling: how pictures too large for one go are cut
+
+    Raises DeviceError.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        device: torch.device | str = "cpu",
+        precision: Precision = "auto",
+        tiling: Tiling | None = None,
+    ):
+        self.device, self.tiling = usable_device(device), tiling or Tiling()
+        self.precision = best_precision(self.device) if precision == "auto" else precision
+        if self.precision == "fp16" and self.device.type == "cpu":
+            raise DeviceError("precision fp16: CPUs compute it slowly or not at all; use bf16 or fp32")
+        about = getattr(generator, "about", {})
+        self.channels = about.get("input", {}).get("channels", 3)
+        self.background = about.get("input", {}).get("background", "white")
+        self.exact = copy.deepcopy(generator).to(self.device).eval().requires_grad_(False)
+        self.fast = self.exact
+        if self.precision != "fp32":
+            # On CPUs, too, 16-bit convolutions want channels last; 32-bit ones do not.
+            self.fast = copy.deepcopy(self.exact).to(DTYPES[self.precision], memory_format=torch.channels_last)
+
+    def __call__(self, pictures: Sequence[Picture]) -> list[Picture]:
+        """Pictures of one size and depth -> their translations."""
+        if self.is_large(*pictures[0].size):
+            return [self._tiled(picture) for picture in pictures]
+        images = torch.stack([to_tensor(picture.pixels) for picture in pictures])
+        results = self.tensor(images, exact=pictures[0].deep)
+        return [
+            picture.with_pixels(to_pixels(result, picture.deep))
+            for picture, result in zip(pictures, results, strict=True)
+        ]
+
+    def tensor(self, images: Tensor, exact: bool = False) -> Tensor:
+        """(N, C, H, W) float32 in [-1, 1] -> (N, C', H, W) float32 in [-1, 1] on the CPU; `exact` forces fp32."""
+        network = self.exact if exact else self.fast
+        dtype = next(network.parameters()).dtype
+        layout = torch.contiguous_format if dtype == torch.float32 else torch.channels_last
+        return translate_tensor(network, images.to(self.device, dtype, memory_format=layout)).cpu()
+
+    def is_large(self, height: int, width: int) -> bool:
+        return self.tiling.applies_to(height, width)
+
+    def _tiled(self, picture: Picture) -> Picture:
+        return picture.with_pixels(translate_tiled(self.exact, picture.pixels, self.tiling, self.device))
+
+
+def usable_device(name: torch.device | str) -> torch.device:
+    """Raises DeviceError."""
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, ImportError) as error:  # torch has one for each kind of absence
+        raise DeviceError(f"device {name}: {str(error).splitlines()[0]}") from None
+
+
+def best_precision(device: torch.device) -> Precision:
+    """bf16 where it is fast: CPUs with AMX or AVX512-BF16, GPUs from Ampere on."""
+    if device.type == "cpu":
+        return "bf16" if _cpu_flags() & {"amx_bf16", "avx512_bf16"} else "fp32"
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
+    return "fp32"
+
+
+def _cpu_flags() -> set[str]:
+    """Of the first processor, on Linux; elsewhere none are known."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line for line in lines if line.startswith("flags")), "").split())

@@ -1,0 +1,25 @@
+"""Files that are complete or absent: written under another name beside their place, flushed, then renamed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def open_replacing(path: Path | str) -> Iterator[BinaryIO]:
+    """A file to write into, which takes `path`'s place when the block ends well and vanishes when it does not."""
+    path = Path(path)
+    temporary = path.with_name(f".{secrets.token_hex(4)}.part")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,124 @@
+"""What to translate and where results go: files, folders and patterns on one side, places inside OUT on the other."""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cyclegan.data.images import EXTENSIONS, find_images
+from cyclegan.errors import UserError
+from cyclegan.inference.picture_files import FORMATS
+
+KEEP = "keep"  # the format of the source
+
+
+class WorkListError(UserError, ValueError):
+    """Inputs and output that do not go together; the message says why."""
+
+
+@dataclass(frozen=True)
+class Job:
+    source: Path
+    target: Path
+    below: Path | None = None  # the folder that the target must not leave
+
+    def done(self) -> bool:
+        """Whether the target is there and not older than the source."""
+        try:
+            return self.target.stat().st_mtime >= self.source.stat().st_mtime
+        except OSError:
+            return False
+
+    def make_folder(self) -> None:
+        """Raises WorkListError if a link would lead out of the output folder."""
+        if self.below is None:
+            return
+        folder = self.target.parent
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.resolve().is_relative_to(self.below.resolve()):
+            raise WorkListError(f"{self.target} lies outside {self.below}, through a link")
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+
+
+def plan(inputs: Sequence[str | Path], output: Path | str, format: str = "png") -> list[Job]:
+    """One job a picture; a folder keeps its tree and its names below `output`.
+
+    Args:
+        inputs: files, folders (searched with all their sub-folders) or patterns with * ? [ ] **
+        output: a folder; for a single file also a file, told by its suffix
+        format: suffix of the results, or "keep"
+
+    A file that is not there becomes a job all the same, which fails when it is read. Raises WorkListError and
+    FileNotFoundError.
+    """
+    output = Path(output)
+    if format != KEEP and f".{format}" not in FORMATS:
+        raise WorkListError(f"no format {format!r}; there are keep, {', '.join(suffix[1:] for suffix in FORMATS)}")
+    found = [(source, name) for given in inputs for source, name in _found(str(given), len(inputs) > 1)]
+    if len(inputs) == 1 and not Path(inputs[0]).is_dir() and len(found) == 1 and _is_file_name(output):
+        return [_distinct(Job(found[0][0], output))]
+    if output.exists() and not output.is_dir():
+        raise WorkListError(f"{output} is a file; name a folder for several pictures")
+    inside = output.resolve()
+    found = [(source, name) for source, name in found if not _lies_in(source, inside, inputs)]
+    names = _targets([name for _, name in found], format)
+    jobs = [_distinct(Job(source, output / name, output)) for (source, _), name in zip(found, names, strict=True)]
+    _refuse_twins(jobs)
+    return jobs
+
+
+def _found(given: str, several: bool) -> Iterable[tuple[Path, Path]]:
+    """(file, name below the output folder) of one input."""
+    path = Path(given)
+    if path.is_dir():
+        above = Path(path.resolve().name) if several else Path()
+        return [(file, above / file.relative_to(path)) for file in find_images(path)]
+    if path.exists() or not glob.has_magic(given):
+        return [(path, Path(path.name))]
+    matches = [Path(match) for match in sorted(glob.glob(given, recursive=True))]
+    matches = [match for match in matches if match.suffix.lower() in EXTENSIONS and match.is_file()]
+    if not matches:
+        raise FileNotFoundError(f"no pictures match {given}")
+    parts = Path(given).parts
+    base = Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
+    return [(match, match.relative_to(base)) for match in matches]
+
+
+def _is_file_name(output: Path) -> bool:
+    return output.suffix.lower() in FORMATS and not output.is_dir()
+
+
+def _lies_in(source: Path, output: Path, inputs: Sequence[str | Path]) -> bool:
+    """Results of an earlier call below an input folder are no inputs, unless that very folder was given."""
+    given = any(Path(path).resolve().is_relative_to(output) for path in inputs if Path(path).exists())
+    return not given and source.resolve().is_relative_to(output)
+
+
+def _targets(names: list[Path], format: str) -> list[Path]:
+    if format == KEEP:
+        return [name if name.suffix.lower() in FORMATS else name.with_name(f"{name.name}.png") for name in names]
+    renamed = [name.with_suffix(f".{format}") for name in names]
+    seen = Counter(renamed)
+    # a.jpg and a.png beside each other become a.jpg.png and a.png.png
+    return [
+        name.with_name(f"{name.name}.{format}") if seen[new] > 1 else new
+        for name, new in zip(names, renamed, strict=True)
+    ]
+
+
+def _distinct(job: Job) -> Job:
+    if job.target.exists() and job.source.exists() and job.target.samefile(job.source):
+        raise WorkListError(f"{job.target} would overwrite its own source; choose another output")
+    return job
+
+
+def _refuse_twins(jobs: list[Job]) -> None:
+    first: dict[Path, Path] = {}
+    for job in jobs:
+        if job.target in first and first[job.target] != job.source:
+            raise WorkListError(f"{first[job.target]} and {job.source} would both become {job.target}")
+        first[job.target] = job.source

@@ -1,0 +1,181 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cyclegan import commands
+from cyclegan.commands import export as command
+from cyclegan.inference import export as exporting
+from cyclegan.inference.deployed import Deployed, resized
+from cyclegan.inference.export import ExportError, Options, export, open_exported, verify, worst
+from cyclegan.inference.generator_file import load_generator, save_generator
+from cyclegan.inference.hub import TranslationModel, write_hub_folder
+from cyclegan.inference.translate import translate_tensor
+from cyclegan.networks import build_generator
+from cyclegan.networks.initialize import initialize
+
+SIZES = ((40, 64), (21, 34))
+BATCHES = (1, 3)
+
+
+@pytest.fixture
+def source(tmp_path):
+    network = initialize(build_generator({"name": "resnet", "width": 4, "blocks": 1}), gain=0.3)
+    about = {"direction": "AtoB", "input": {"channels": 3}, "output": {"channels": 3}, "run": "tiny", "images": 5}
+    save_generator(tmp_path / "AtoB.safetensors", network, about)
+    return tmp_path
+
+
+@pytest.fixture
+def generator(source):
+    return load_generator(source)
+
+
+CASES = [
+    ("pt2", Options(uint8=True)),
+    ("pt2", Options("bf16", pad=True, resize=(24, 28))),
+    ("torchscript", Options()),
+    ("torchscript", Options(pad=True, uint8=True, resize=(24, 28))),
+    ("torchscript", Options("fp16", pad=True)),
+    ("onnx", Options("fp16", uint8=True)),
+    ("safetensors", Options()),
+    ("safetensors", Options("bf16")),
+]
+
+
+@pytest.mark.parametrize("format, options", CASES, ids=str)
+def test_exported_files_compute_what_the_network_computes(generator, tmp_path, format, options):
+    path = tmp_path / "out" / f"g{exporting.SUFFIXES[format]}"
+    contract = export(generator, path, format, options)
+    found, allowed = worst(verify(generator, path, SIZES, BATCHES), contract)
+    assert found < allowed
+    assert exporting.read_contract(path)["largest_deviation"] > 0 or options == Options()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["pt2", "onnx", "torchscript"])
+def test_full_sizes_and_batches_deviate_by_rounding_only(generator, tmp_path, format):
+    path = tmp_path / f"g{exporting.SUFFIXES[format]}"
+    export(generator, path, format)
+    deviations = verify(generator, path)
+    assert len(deviations) == 6
+    assert max(deviation.largest for deviation in deviations) < 1e-4
+
+
+@pytest.mark.parametrize("format", ["pt2", "onnx", "torchscript"])
+def test_padding_inside_takes_every_size(generator, tmp_path, format):
+    path = tmp_path / f"g{exporting.SUFFIXES[format]}"
+    export(generator, path, format, Options(pad=True))
+    run = open_exported(path)
+    for shape in ((1, 3, 2, 3), (2, 3, 8, 9), (1, 3, 31, 5), (3, 3, 33, 47)):
+        images = torch.rand(shape) * 2 - 1
+        assert torch.allclose(run(images), translate_tensor(generator, images), atol=1e-4), shape
+
+
+def test_int8_is_calibrated_on_pictures_and_stays_in_sight(generator, pictures, tmp_path):
+    path = tmp_path / "g.onnx"
+    contract = export(generator, path, "onnx", Options("int8", pad=True, calibration=pictures / "testA"))
+    deviations = verify(generator, path, SIZES, (1,))
+    assert worst(deviations, contract)[0] < 0.2
+    assert max(deviation.mean for deviation in deviations) > 1e-4  # or nothing was quantised
+    assert b"QuantizeLinear" in path.read_bytes()
+
+
+def test_resizing_inside_is_pillows():
+    pixels = np.random.default_rng(0).uniform(-0.6, 0.6, (90, 140)).astype(np.float32)
+    for height, width in ((24, 30), (90, 70), (120, 200)):
+        ours = resized(torch.from_numpy(pixels)[None, None], height, width)[0, 0].numpy()
+        theirs = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
+        assert np.abs(ours - theirs.clip(-1, 1)).max() < 1e-4
+
+
+def test_the_contract_tells_what_a_caller_must_know(source, generator):
+    contract = export(generator, source / "a.pt2", "pt2", Options(uint8=True))
+    assert json.loads((source / "a.pt2.json").read_text()) == contract
+    assert contract["input"]["multiple"] == 4
+    assert contract["input"]["range"] == [0, 255]
+    assert contract["direction"] == "AtoB"
+    assert contract["source"]["sha256"] == generator.about["sha256"]
+    assert contract["largest_deviation"] is None
+
+
+def test_verification_finds_a_file_of_other_weights(source, generator, capsys):
+    path = source / "a.ts"
+    arguments = [str(source), "--format", "torchscript", "-o", str(path), "--verify", "--sizes", "24x32"]
+    assert commands.run("cyclegan export", command.main, arguments) == 0
+    contract = exporting.read_contract(path)
+    other = initialize(build_generator(generator.architecture), gain=0.3).eval()
+    other.about = generator.about
+    found, allowed = worst(verify(other, path, [(24, 32)], [1]), contract)
+    assert found > allowed
+
+
+def test_a_failed_verification_is_a_failed_command(source, monkeypatch, capsys):
+    monkeypatch.setitem(exporting.TOLERANCES, "fp32", -1.0)
+    arguments = [str(source), "--format", "torchscript", "--verify", "--sizes", "24x32"]
+    assert commands.run("cyclegan export", command.main, arguments) == 1
+    assert "deviates by" in capsys.readouterr().err
+    assert (source / "export" / "AtoB.ts").is_file()
+
+
+@pytest.mark.parametrize(
+    "format, options, reason",
+    [
+        ("safetensors", Options(pad=True), "no graph"),
+        ("pt2", Options("int8"), "needs --format onnx"),
+        ("onnx", Options("bf16"), "bf16"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_refused(generator, tmp_path, format, options, reason):
+    with pytest.raises(ExportError, match=reason):
+        export(generator, tmp_path / "x", format, options)
+
+
+def test_a_missing_extra_is_named(generator, tmp_path, monkeypatch):
+    def absent(name):
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(exporting.importlib, "import_module", absent)
+    with pytest.raises(ExportError, match=r"pip install 'cyclegan\[export\]'"):
+        export(generator, tmp_path / "x.onnx", "onnx")
+
+
+def test_a_unet_exports_too(tmp_path):
+    generator = initialize(build_generator({"name": "unet", "width": 2, "downs": 5}), gain=0.3).eval()
+    generator.about = {"input": {"channels": 3}, "output": {"channels": 3}}
+    for format in ("pt2", "torchscript"):
+        path = tmp_path / f"u{exporting.SUFFIXES[format]}"
+        contract = export(generator, path, format, Options(pad=True))
+        found, allowed = worst(verify(generator, path, ((64, 96), (40, 75)), (2,)), contract)
+        assert found < allowed
+
+
+def test_a_hugging_face_folder_is_written_and_read_without_network(source, generator, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    Image.new("RGB", (4, 4)).save(source / "sheet.png")
+    folder = write_hub_folder(generator, source / "hub", {"AtoB": {"fid": 45.5}, "name": "x"}, source / "sheet.png")
+    images = torch.rand(1, 3, 17, 30)
+    expected = translate_tensor(generator, images)
+    assert torch.equal(TranslationModel.from_pretrained(folder)(images), expected)
+    loaded = load_generator(folder)
+    assert torch.equal(translate_tensor(loaded, images), expected)
+    assert loaded.about["direction"] == "AtoB"
+    card = (folder / "README.md").read_text()
+    assert "| AtoB.fid | 45.5 |" in card
+    assert "(./picture.png)" in card
+    assert {path.name for path in folder.iterdir()} >= {"model.safetensors", "config.json", "README.md", "picture.png"}
+
+
+def test_the_command_writes_a_hub_folder(source):
+    (source / "metrics.json").write_text('{"kid": 0.03}')
+    arguments = [str(source), "--format", "hub", "-o", str(source / "hub"), "--metrics", str(source / "metrics.json")]
+    assert commands.run("cyclegan export", command.main, arguments) == 0
+    assert "| kid | 0.03 |" in (source / "hub" / "README.md").read_text()
+
+
+def test_deployed_in_eager_mode_is_translate(generator):
+    images = torch.rand(2, 3, 21, 50) * 2 - 1
+    with torch.no_grad():
+        assert torch.allclose(Deployed(generator, pad=True)(images), translate_tensor(generator, images), atol=1e-6)

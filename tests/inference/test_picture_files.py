@@ -1,0 +1,117 @@
+import io
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from cyclegan.data.images import ImageError
+from cyclegan.inference.picture_files import (
+    Picture,
+    picture_of,
+    pixel_limit,
+    read_picture,
+    to_pillow,
+    write_picture,
+)
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+DEEP = np.random.default_rng(0).integers(0, 65536, (5, 7, 4), dtype=np.uint16)
+
+
+def written(picture, path, format):
+    with path.open("wb") as file:
+        write_picture(picture, file, format)
+    return path
+
+
+@pytest.mark.parametrize("format, suffix", [("PNG", "png"), ("TIFF", "tif")])
+@pytest.mark.parametrize("channels, alpha", [(1, False), (1, True), (3, False), (3, True)])
+def test_sixteen_bits_survive_as_another_reader_sees_them(tmp_path, format, suffix, channels, alpha):
+    picture = Picture(
+        DEEP[..., :channels].astype(np.float32) / 65535, DEEP[..., 3].astype(np.float32) / 65535 if alpha else None
+    )
+    path = written(picture, tmp_path / f"deep.{suffix}", format)
+    read = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).reshape(5, 7, -1)
+    assert read.dtype == np.uint16
+    if channels == 3:
+        assert np.array_equal(read[..., 2::-1], DEEP[..., :3])
+    else:
+        assert np.array_equal(read[..., 0], DEEP[..., 0])
+    if alpha:
+        assert np.array_equal(read[..., -1], DEEP[..., 3])
+
+
+@pytest.mark.parametrize("name", ["deep.png", "deep.tif", "deep.ppm"])
+def test_reading_gives_back_sixteen_bits_that_were_written(tmp_path, name):
+    pixels = DEEP[..., :3].astype(np.float32) / 65535
+    format = {"png": "PNG", "tif": "TIFF", "ppm": "PPM"}[name[-3:]]
+    path = written(Picture(pixels, profile=PROFILE), tmp_path / name, format)
+    read = read_picture(path)
+    assert np.array_equal(np.rint(read.pixels * 65535), DEEP[..., :3])
+    assert read.profile == (PROFILE if name != "deep.ppm" else None)
+
+
+def test_profile_exif_and_opacity_survive_and_the_picture_stands_upright(tmp_path):
+    image = Image.fromarray(DEEP[..., :3].astype(np.uint8))
+    image.putalpha(Image.fromarray(DEEP[..., 3].astype(np.uint8)))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Camera"
+    image.save(tmp_path / "a.png", icc_profile=PROFILE, exif=exif)
+    path = written(read_picture(tmp_path / "a.png"), tmp_path / "b.png", "PNG")
+    with Image.open(path) as result:
+        assert result.size == (5, 7)
+        assert result.info["icc_profile"] == PROFILE
+        assert result.getexif()[0x010F] == "Camera"
+        assert 0x0112 not in result.getexif()
+        expected = np.rot90(DEEP[..., 3].astype(np.uint8), -1)  # orientation 6: turn clockwise
+        assert np.array_equal(np.asarray(result.getchannel("A")), expected)
+
+
+def test_a_sixteen_bit_png_keeps_exif(tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "Camera"
+    picture = Picture(DEEP[..., :3].astype(np.float32) / 65535, exif=exif.tobytes())
+    with Image.open(written(picture, tmp_path / "a.png", "PNG")) as image:
+        assert image.getexif()[0x010F] == "Camera"
+
+
+def test_a_profile_for_other_channels_goes(tmp_path):
+    grey = Picture(np.zeros((2, 2, 1), np.uint8), profile=PROFILE).with_pixels(np.zeros((2, 2, 1), np.uint8))
+    assert grey.profile is None
+    assert Picture(np.zeros((2, 2, 3), np.uint8), profile=PROFILE).with_pixels(np.zeros((1, 1, 3))).profile == PROFILE
+
+
+@pytest.mark.parametrize("format", ["JPEG", "BMP", "PPM"])
+def test_formats_without_opacity_leave_it_out(format):
+    file = io.BytesIO()
+    write_picture(Picture(np.full((4, 4, 3), 99, np.uint8), np.zeros((4, 4), np.uint8)), file, format)
+    assert Image.open(file).mode == "RGB"
+
+
+def test_a_picture_above_the_limit_is_refused_by_its_header(tmp_path):
+    Image.new("RGB", (60, 50)).save(tmp_path / "a.png")
+    for limit in (2999, 1000):
+        with pixel_limit(limit), pytest.raises(ImageError, match=r"a\.png"):
+            read_picture(tmp_path / "a.png")
+    with pixel_limit(3000):
+        assert read_picture(tmp_path / "a.png").size == (50, 60)
+
+
+def test_pictures_in_memory_keep_their_values():
+    deep = picture_of(DEEP[..., :3])
+    assert np.array_equal(np.rint(deep.pixels * 65535), DEEP[..., :3])
+    assert picture_of(np.zeros((2, 3), np.uint8), channels=3).pixels.shape == (2, 3, 3)
+    image = Image.fromarray(DEEP[..., :3].astype(np.uint8))
+    assert np.array_equal(np.asarray(to_pillow(picture_of(image))), np.asarray(image))
+    with pytest.raises(ImageError, match=r"\(2, 2, 5\)"):
+        picture_of(np.zeros((2, 2, 5), np.uint8))
+    with pytest.raises(ImageError, match=r"\[0, 1\]"):
+        picture_of(np.full((2, 2, 3), 2.0))
+
+
+def test_turning_a_picture_in_memory_upright_leaves_the_original_alone():
+    image = Image.new("RGB", (4, 2))
+    image.getexif()[0x0112] = 6
+    assert picture_of(image).size == (4, 2)
+    assert image.getexif()[0x0112] == 6

@@ -1,0 +1,143 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from cyclegan.data.images import to_tensor
+from cyclegan.inference import tiles
+from cyclegan.inference.tiles import Tiling, TilingError, translate_tiled
+from cyclegan.inference.translate import translate_tensor
+from cyclegan.networks import build_generator
+from cyclegan.networks.initialize import initialize
+
+SMALL = {"name": "resnet", "width": 4, "blocks": 2}
+NETWORKS = [
+    SMALL,
+    {**SMALL, "norm": "batch"},
+    {**SMALL, "norm": "group", "width": 8},
+    {**SMALL, "norm": "none", "padding": "replicate"},
+    {**SMALL, "padding": "zero", "blocks": 0},
+    {**SMALL, "downsample": "antialias", "upsample": "antialias"},
+    {**SMALL, "upsample": "resize", "skip": True},
+    {**SMALL, "downs": 3, "dropout": 0.5},
+    {"name": "unet", "width": 2, "downs": 5},
+    {"name": "unet", "width": 2, "downs": 5, "norm": "batch", "dropout": 0.5},
+]
+
+
+def generator_of(architecture):
+    gain = 0.1 if architecture.get("norm") == "none" else 0.3  # nothing keeps activations small there
+    generator = initialize(build_generator(architecture), gain=gain).eval().requires_grad_(False)
+    for name, value in generator.named_buffers():
+        if "running" in name:
+            value.uniform_(0.5, 1.5)
+    for parameter in generator.parameters():
+        if parameter.ndim == 1:
+            parameter.uniform_(-0.5, 1)
+    return generator
+
+
+def picture(height, width, channels=3):
+    """Smooth, with a bright corner, so that tiles differ much from each other."""
+    y, x = np.mgrid[0:height, 0:width]
+    waves = 0.5 + 0.4 * np.sin(x / 7) * np.cos(y / 5)
+    planes = [waves, x / width * y / height, (x > width * 0.7) & (y < height * 0.3)]
+    return np.stack(planes[:channels], axis=2).astype(np.float32)
+
+
+def whole(generator, pixels):
+    return (translate_tensor(generator, to_tensor(pixels)[None])[0].permute(1, 2, 0).numpy() + 1) / 2
+
+
+@pytest.mark.parametrize("architecture", NETWORKS, ids=str)
+def test_exact_tiles_equal_the_whole_picture(architecture):
+    generator, pixels = generator_of(architecture), picture(70, 53)
+    tiled = translate_tiled(generator, pixels, Tiling(side=16))
+    assert np.abs(tiled - whole(generator, pixels)).max() < 1e-5
+    assert tiled.std() > 0.01
+
+
+@pytest.mark.parametrize("size", [(2, 3), (3, 90), (64, 64), (33, 8)])
+@pytest.mark.parametrize("side", [4, 24, 1000])
+def test_exact_tiles_of_any_side_fit_pictures_of_any_size(size, side):
+    generator, pixels = generator_of(SMALL), picture(*size)
+    tiled = translate_tiled(generator, pixels, Tiling(side=side))
+    assert np.abs(tiled - whole(generator, pixels)).max() < 1e-5
+
+
+def test_tiles_with_statistics_of_their_own_would_be_far_off():
+    generator, pixels = generator_of(SMALL), picture(64, 64)
+    alone = np.concatenate([whole(generator, part) for part in np.split(pixels, 2, axis=1)], axis=1)
+    assert np.abs(alone - whole(generator, pixels)).mean() > 0.01
+
+
+def test_eight_bits_in_give_eight_bits_out_into_the_array_that_was_given(tmp_path):
+    generator, pixels = generator_of(SMALL), (picture(40, 60) * 255).astype(np.uint8)
+    out = np.memmap(tmp_path / "out", np.uint8, "w+", shape=pixels.shape)
+    assert translate_tiled(generator, pixels, Tiling(side=16), out=out) is out
+    expected = np.rint(whole(generator, pixels) * 255)
+    assert np.abs(out.astype(float) - expected).max() <= 1
+
+
+def test_fixed_statistics_of_the_same_picture_change_nothing():
+    generator, images = generator_of(SMALL), to_tensor(picture(64, 64))[None]
+    fixed = tiles.with_statistics_of(generator, images)
+    assert torch.allclose(fixed(images), generator(images), atol=1e-5)
+    corner = images[:, :, :32, :32]
+    assert (fixed(corner) - generator(corner)).abs().mean() > 0.01
+
+
+def test_thumbnail_tiles_have_no_seams():
+    generator = generator_of({**SMALL, "blocks": 1})
+    pixels = picture(192, 224)
+    tiled = translate_tiled(generator, pixels, Tiling("thumbnail", side=128, overlap=96, thumbnail=1024))
+    difference = np.abs(tiled - whole(generator, pixels))  # the thumbnail is the picture: only cutting remains
+    assert difference.max() < 1e-4
+
+
+def test_a_small_thumbnail_stays_close():
+    generator, pixels = generator_of({**SMALL, "blocks": 1}), picture(192, 224)
+    tiled = translate_tiled(generator, pixels, Tiling("thumbnail", side=96, overlap=64, thumbnail=112))
+    alone = translate_tiled(generator, pixels, Tiling("thumbnail", side=96, overlap=64, thumbnail=8))
+    expected = whole(generator, pixels)
+    assert np.abs(tiled - expected).mean() < np.abs(alone - expected).mean() / 2
+
+
+def test_scratch_files_are_gone_afterwards(tmp_path):
+    translate_tiled(generator_of(SMALL), picture(40, 40), Tiling(side=16, scratch=tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_scratch_folder_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(TilingError, match="nowhere"):
+        translate_tiled(generator_of(SMALL), picture(40, 40), Tiling(side=16, scratch=tmp_path / "nowhere"))
+
+
+def test_a_layer_that_exact_tiles_do_not_know_is_named():
+    generator = generator_of(SMALL)
+    generator.model[3] = torch.nn.PixelShuffle(1)
+    with pytest.raises(TilingError, match="PixelShuffle"):
+        translate_tiled(generator, picture(40, 40), Tiling(side=16))
+
+
+def test_too_little_space_for_scratch_is_said_before_it_is_used_up(monkeypatch):
+    monkeypatch.setattr(tiles.shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
+    with pytest.raises(TilingError, match="GB are free"):
+        translate_tiled(generator_of(SMALL), picture(40, 40), Tiling(side=16))
+
+
+def test_no_window_grows_with_the_picture(monkeypatch):
+    largest = []
+    for stage in (tiles.Pixels, tiles.Convolved, tiles.Transposed, tiles.Stored):
+
+        def watched(self, box, plain=stage.window):
+            values = plain(self, box)
+            largest[-1] = max(largest[-1], values.numel())
+            return values
+
+        monkeypatch.setattr(stage, "window", watched)
+    for side in (64, 128):
+        largest.append(0)
+        translate_tiled(generator_of(SMALL), picture(side, side), Tiling(side=16))
+    assert 0 < largest[0] == largest[1] < 64 * 64 * 4

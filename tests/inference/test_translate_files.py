@@ -1,0 +1,301 @@
+import io
+import os
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cyclegan import commands
+from cyclegan.commands import translate as command
+from cyclegan.data.images import ImageError
+from cyclegan.inference.files import translate
+from cyclegan.inference.generator_file import save_generator
+from cyclegan.inference.picture_files import picture_of
+from cyclegan.inference.tiles import Tiling
+from cyclegan.inference.translate import translate_tensor
+from cyclegan.inference.translator import Translator
+from cyclegan.inference.work_list import WorkListError, plan
+from cyclegan.networks import build_generator
+from cyclegan.networks.initialize import initialize
+
+
+def main(arguments):
+    return commands.run("cyclegan translate", command.main, arguments)
+
+
+@pytest.fixture
+def generator():
+    network = initialize(build_generator({"name": "resnet", "width": 4, "blocks": 1}), gain=0.3)
+    return network.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def source(generator, tmp_path):
+    path = tmp_path / "run" / "AtoB.safetensors"
+    path.parent.mkdir()
+    save_generator(path, generator, {"direction": "AtoB"})
+    return str(path)
+
+
+def noise(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def save(path, *sides, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise(*sides, seed)).save(path)
+    return path
+
+
+def plainly(generator, pixels):
+    """The straightforward way, one picture at a time in float32."""
+    image = torch.tensor(pixels).permute(2, 0, 1)[None] / 127.5 - 1
+    result = translate_tensor(generator, image)[0].permute(1, 2, 0).numpy()
+    return np.rint((result + 1) * 127.5).astype(np.uint8)
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (1, 50), (2, 3), (7, 8), (31, 17), (103, 51)])
+def test_every_picture_keeps_its_size(generator, sides):
+    result = translate(generator, Image.fromarray(noise(*sides)), precision="fp32")
+    assert result.size == sides[::-1]
+    assert np.array_equal(np.asarray(result), plainly(generator, noise(*sides)))
+
+
+def test_a_folder_keeps_its_tree_and_its_names(generator, source, tmp_path):
+    save(tmp_path / "in" / "a.png", 20, 30)
+    save(tmp_path / "in" / "deep" / "er" / "b.jpg", 21, 30)
+    save(tmp_path / "in" / "deep" / "c d.webp", 20, 30)
+    assert main([source, str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--precision", "fp32", "--batch", "2"]) == 0
+    files = sorted(
+        str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*") if path.is_file()
+    )
+    assert files == [".translated.json", "a.png", "deep/c d.png", "deep/er/b.png"]
+    result = np.asarray(Image.open(tmp_path / "out" / "a.png"))
+    assert np.array_equal(result, plainly(generator, noise(20, 30)))
+
+
+def test_formats_are_kept_if_asked(source, tmp_path):
+    for name in ("a.png", "b.jpg", "c.tiff", "d.bmp"):
+        save(tmp_path / "in" / name, 9, 9)
+    assert main([source, str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--format", "keep"]) == 0
+    for name, format in (("a.png", "PNG"), ("b.jpg", "JPEG"), ("c.tiff", "TIFF"), ("d.bmp", "BMP")):
+        assert Image.open(tmp_path / "out" / name).format == format
+
+
+def test_sixteen_bits_and_opacity_go_through(generator, source, tmp_path):
+    import cv2
+
+    deep = np.random.default_rng(0).integers(0, 65536, (12, 10, 4), dtype=np.uint16)
+    deep[..., 3] = np.maximum(deep[..., 3], 1)
+    (tmp_path / "in").mkdir()
+    cv2.imwrite(str(tmp_path / "in" / "a.png"), deep)
+    assert main([source, str(tmp_path / "in" / "a.png"), "-o", str(tmp_path / "out.png")]) == 0
+    result = cv2.imread(str(tmp_path / "out.png"), cv2.IMREAD_UNCHANGED)
+    assert result.dtype == np.uint16
+    assert np.array_equal(result[..., 3], deep[..., 3])
+    assert len(np.unique(result[..., 0] % 257)) > 50  # 8 bits stretched to 16 would all be multiples of 257
+
+
+def test_unreadable_files_are_listed_and_the_rest_is_done(source, tmp_path, capsys):
+    save(tmp_path / "in" / "good.png", 16, 16)
+    cut = save(tmp_path / "in" / "cut.png", 64, 64)
+    cut.write_bytes(cut.read_bytes()[:3000])
+    (tmp_path / "in" / "text.jpg").write_text("no picture")
+    (tmp_path / "in" / "empty.png").write_bytes(b"")
+    save(tmp_path / "in" / "bomb.png", 300, 300)
+    code = main([source, str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--max-pixels", "80000"])
+    said = capsys.readouterr().err
+    assert code == 1
+    assert (tmp_path / "out" / "good.png").is_file()
+    assert [p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")] == ["good.png"]
+    for name in ("cut.png", "text.jpg", "empty.png", "bomb.png"):
+        assert sum(name in line for line in said.splitlines()) == 1
+    assert "4 failed" in said
+
+
+def test_a_header_that_promises_too_much_is_refused_before_decoding(source, tmp_path, capsys):
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    bomb = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bomb)
+    assert main([source, str(tmp_path / "bomb.png"), "-o", str(tmp_path / "out")]) == 1
+    assert "bomb.png" in capsys.readouterr().err
+
+
+def test_a_picture_of_twenty_thousand_pixels_a_side_is_cut(generator, source, tmp_path):
+    save(tmp_path / "in" / "wide.png", 9, 20_000)
+    assert main([source, str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--tile-above", "100000"]) == 0
+    result = np.asarray(Image.open(tmp_path / "out" / "wide.png")).astype(int)
+    assert np.abs(result - plainly(generator, noise(9, 20_000))).max() <= 1
+
+
+def test_a_second_call_goes_on_where_the_first_stopped(source, tmp_path, capsys):
+    for name in "abc":
+        save(tmp_path / "in" / f"{name}.png", 16, 16)
+    call = [source, str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    main(call)
+    (tmp_path / "out" / "b.png").unlink()
+    kept = (tmp_path / "out" / "a.png").stat().st_mtime_ns
+    capsys.readouterr()
+    assert main(call) == 0
+    assert "1 translated" in capsys.readouterr().err
+    assert (tmp_path / "out" / "b.png").is_file()
+    assert (tmp_path / "out" / "a.png").stat().st_mtime_ns == kept
+    os.utime(tmp_path / "in" / "a.png", (4e9, 4e9))  # changed since
+    main(call)
+    assert "1 translated" in capsys.readouterr().err
+
+
+def test_results_of_two_generators_do_not_get_mixed(source, tmp_path, capsys):
+    save(tmp_path / "in" / "a.png", 16, 16)
+    other = tmp_path / "other.safetensors"
+    save_generator(other, build_generator({"name": "resnet", "width": 4, "blocks": 0}), {"direction": "AtoB"})
+    main([source, str(tmp_path / "in"), "-o", str(tmp_path / "out")])
+    assert main([str(other), str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 1
+    assert "another generator" in capsys.readouterr().err
+    assert main([str(other), str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--overwrite"]) == 0
+
+
+def test_several_devices_and_batches_give_what_one_gives(generator, tmp_path):
+    for i in range(7):
+        save(tmp_path / "in" / f"{i}.png", 16, 16 if i % 3 else 24, seed=i)
+    report = translate(generator, tmp_path / "in", tmp_path / "out", device=["cpu", "cpu"], batch=3, precision="fp32")
+    assert len(report.done) == 7
+    for i in range(7):
+        expected = plainly(generator, noise(16, 16 if i % 3 else 24, seed=i))
+        result = np.asarray(Image.open(tmp_path / "out" / f"{i}.png")).astype(int)
+        assert np.abs(result - expected).max() <= 1
+
+
+def test_large_pictures_go_through_tiles(generator, tmp_path):
+    save(tmp_path / "in" / "a.png", 40, 50)
+    tiling = Tiling(above=1000, side=16)
+    report = translate(generator, tmp_path / "in", tmp_path / "out", tiling=tiling)
+    assert not report.failed
+    result = np.asarray(Image.open(tmp_path / "out" / "a.png")).astype(int)
+    assert np.abs(result - plainly(generator, noise(40, 50))).max() <= 1
+
+
+def test_bf16_stays_close(generator):
+    pictures = [picture_of(noise(32, 32))]
+    exact = Translator(generator, precision="fp32")(pictures)[0].pixels.astype(int)
+    rough = Translator(generator, precision="bf16")(pictures)[0].pixels.astype(int)
+    assert 0 < np.abs(exact - rough).mean() < 4
+
+
+def test_standard_input_to_standard_output(generator, source, monkeypatch, capsysbinary):
+    given = io.BytesIO()
+    Image.fromarray(noise(10, 11)).save(given, "PNG")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.getvalue())))
+    assert main([source, "-", "-o", "-", "--precision", "fp32"]) == 0
+    result = Image.open(io.BytesIO(capsysbinary.readouterr().out))
+    assert np.array_equal(np.asarray(result), plainly(generator, noise(10, 11)))
+
+
+def test_rubbish_on_standard_input_is_one_line(source, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"rubbish")))
+    assert main([source, "-", "-o", "-"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "standard-input" in said
+
+
+def test_patterns_are_expanded_below_their_fixed_part(source, tmp_path):
+    save(tmp_path / "in" / "x" / "a.png", 9, 9)
+    save(tmp_path / "in" / "y" / "b.png", 9, 9)
+    assert main([source, str(tmp_path / "in" / "*" / "*.png"), "-o", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "x" / "a.png").is_file()
+    assert (tmp_path / "out" / "y" / "b.png").is_file()
+
+
+def test_nothing_is_written_outside_the_output_folder(source, tmp_path, capsys):
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub").symlink_to(secret, target_is_directory=True)
+    save(tmp_path / "in" / "sub" / "a.png", 9, 9)
+    save(tmp_path / "in" / "deeper" / "a..b" / "b.png", 9, 9)
+    assert main([source, str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 1
+    assert "outside" in capsys.readouterr().err
+    assert not list(secret.iterdir())
+    assert (tmp_path / "out" / "deeper" / "a..b" / "b.png").is_file()
+
+
+def test_inputs_named_with_dots_land_inside(tmp_path):
+    save(tmp_path / "in" / "a.png", 9, 9)
+    (tmp_path / "here").mkdir()
+    jobs = plan([tmp_path / "here" / ".." / "in" / "a.png", tmp_path / "here" / ".." / "in"], tmp_path / "out")
+    assert sorted(job.target for job in jobs) == [tmp_path / "out" / "a.png", tmp_path / "out" / "in" / "a.png"]
+
+
+def test_results_below_an_input_folder_are_not_translated_again(tmp_path):
+    save(tmp_path / "in" / "a.png", 9, 9)
+    save(tmp_path / "in" / "out" / "a.png", 9, 9)
+    assert [job.source for job in plan([tmp_path / "in"], tmp_path / "in" / "out")] == [tmp_path / "in" / "a.png"]
+
+
+def test_names_that_differ_in_their_suffix_alone_stay_apart(tmp_path):
+    save(tmp_path / "in" / "a.png", 9, 9)
+    save(tmp_path / "in" / "a.jpg", 9, 9)
+    assert [job.target.name for job in plan([tmp_path / "in"], tmp_path / "out")] == ["a.jpg.png", "a.png.png"]
+
+
+def test_two_sources_for_one_result_and_results_over_sources_are_refused(tmp_path):
+    one, two = save(tmp_path / "x" / "a.png", 9, 9), save(tmp_path / "y" / "a.png", 9, 9)
+    with pytest.raises(WorkListError, match="would both become"):
+        plan([one, two], tmp_path / "out", format="keep")
+    with pytest.raises(WorkListError, match="overwrite its own source"):
+        plan([tmp_path / "x"], tmp_path / "x")
+    with pytest.raises(WorkListError, match="overwrite its own source"):
+        plan([one], one)
+    with pytest.raises(WorkListError, match="no format 'gif'"):
+        plan([one], tmp_path / "out", format="gif")
+
+
+def test_wrong_use_is_said_in_one_line(source, tmp_path, capsys):
+    save(tmp_path / "a.png", 9, 9)
+    for arguments in (
+        [str(tmp_path / "nothing"), str(tmp_path / "a.png"), "-o", str(tmp_path / "out")],
+        [source, str(tmp_path / "empty" / "*.png"), "-o", str(tmp_path / "out")],
+        [source, str(tmp_path / "missing.png"), "-o", str(tmp_path / "out")],
+        [source, str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--device", "abacus"],
+        [source, str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--precision", "fp16", "--device", "cpu"],
+    ):
+        assert main(arguments) == 1
+        assert "Traceback" not in capsys.readouterr().err
+
+
+def test_paths_without_output_give_a_picture_and_folders_need_one(generator, tmp_path):
+    path = save(tmp_path / "a.png", 9, 12)
+    assert translate(generator, str(path)).size == (12, 9)
+    assert [image.size for image in translate(generator, [path, path])] == [(12, 9)] * 2
+    with pytest.raises(ImageError, match="name an output folder"):
+        translate(generator, tmp_path)
+
+
+def test_arrays_come_back_as_arrays_of_their_kind(generator):
+    for dtype in (np.uint8, np.uint16, np.float32):
+        array = (noise(8, 9) / 255).astype(dtype) if dtype == np.float32 else noise(8, 9).astype(dtype)
+        result = translate(generator, array)
+        assert result.dtype == dtype
+        assert result.shape == array.shape
+
+
+def test_a_stop_in_the_middle_leaves_no_half_file(source, tmp_path, monkeypatch):
+    from cyclegan.inference import picture_files
+
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    save(tmp_path / "in" / "a.png", 9, 9)
+    monkeypatch.setattr("cyclegan.inference.files.write_picture", full)
+    assert picture_files.write_picture is not full
+    assert main([source, str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 1
+    assert [path.name for path in Path(tmp_path / "out").iterdir()] == [".translated.json"]
