@@ -13,8 +13,8 @@ setup: .venv/ready
 	@touch $@
 
 demo: setup
-	$(BIN)/python train.py --config flat2fluent3d
-	$(BIN)/python test.py --run results/flat2fluent3d
+	$(BIN)/python train.py --config flat2fluent3d --resume none
+	$(BIN)/python test.py --run results/flat2fluent3d --metrics kid --extractor effnet-lite0
 
 test: setup
 	$(BIN)/python -m pytest -m 'not slow and not gpu'

@@ -176,6 +176,10 @@ class Config(Section):
     results: Path = Field(Path("results"), description="where runs are kept")
     seed: NonNegativeInt = Field(0, description="of weights, order, crops and pools")
     deterministic: bool = Field(False, description="only deterministic kernels; slower on a GPU")
+    init_from: Path | dict[str, Path] | None = Field(
+        None,
+        description="start from a run, a folder of the reference's files, or a file a network {G_AB: x.pth}",
+    )
     algorithm: dict[str, Any] = Field({}, description="name (default cyclegan) and options of the algorithm")
     generator: dict[str, Any] = Field({}, description="name (default resnet) and options of the generators")
     discriminator: dict[str, Any] = Field({}, description="name (default patch) and options of the discriminators")

@@ -99,7 +99,7 @@ def newest_state(run: Path) -> Path | None:
 def state_networks(state: Path) -> dict[str, Weights]:
     """The networks in a training state by name. Raises InitialError."""
     try:
-        return torch.load(state, map_location="cpu", weights_only=True)["networks"]
+        return torch.load(state, map_location="cpu", weights_only=True)["trainer"]["networks"]
     except Exception as error:  # zip, pickle and torch each have their own
         raise InitialError(f"cannot read {state}: {(str(error) or type(error).__name__).splitlines()[0]}") from None
 

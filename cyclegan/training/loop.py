@@ -163,6 +163,8 @@ class Run:
             f"{self.accelerator.device}, precision {config.speed.precision or self.accelerator.mixed_precision}"
         )
         if self.progress.images == 0:
+            for start in self.trainer.starts:
+                self.say(f"init_from: {start}")
             self._add_sheet()
 
     def _new_bar(self) -> tqdm:

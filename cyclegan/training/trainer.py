@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cyclegan.algorithms import build_algorithm
 from cyclegan.config import Config, ConfigError
+from cyclegan.inference.initial import init_from
 from cyclegan.training import checkpoint
 from cyclegan.training.ema import Ema
 from cyclegan.training.journal import Means
@@ -34,11 +35,13 @@ class Trainer:
         self.dtype = torch.float64 if config.speed.precision == "fp64" else torch.float32
         layout = torch.channels_last if config.speed.channels_last else torch.contiguous_format
         self.algorithm = build_algorithm(config).to(accelerator.device, self.dtype, memory_format=layout)
+        self.networks = self._trained_networks()
+        self.starts = init_from(self.networks, config.init_from) if config.init_from else []
         self.generators = self.algorithm.generators()
         for generator in self.generators.values():
             generator.checkpointing = config.speed.checkpointing
         self.ema = Ema(self.generators, config.training.ema) if config.training.ema else None
-        self.networks = self._prepare_networks()
+        self._prepare_networks()
         self.parameters = {
             name: [parameter for network in networks for parameter in network.parameters()]
             for name, networks in self.algorithm.trained().items()
@@ -54,17 +57,20 @@ class Trainer:
         }
         set_seed(config.seed + 1 + accelerator.process_index)  # dropout and pools differ from process to process
 
-    def _prepare_networks(self) -> dict[str, nn.Module]:
-        """Wrap each trained network by itself and put it back as the same attribute; returns the bare ones by name."""
+    def _trained_networks(self) -> dict[str, nn.Module]:
+        """The networks that an optimizer updates, by the name of their attribute."""
         trained = {id(network) for networks in self.algorithm.trained().values() for network in networks}
         networks = {name: child for name, child in self.algorithm.named_children() if id(child) in trained}
         if len(networks) != len(trained):
             raise TypeError("trained() must name networks that are attributes of the algorithm")
-        for name, network in networks.items():
+        return networks
+
+    def _prepare_networks(self) -> None:
+        """Wrap each trained network by itself and put it back as the same attribute."""
+        for name, network in self.networks.items():
             if self.config.speed.compile:
                 network.compile()
             setattr(self.algorithm, name, self.accelerator.prepare_model(network))
-        return networks
 
     def _rate_scale(self) -> float:
         training = self.config.training

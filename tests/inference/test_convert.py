@@ -32,7 +32,7 @@ def run(tmp_path):
         states = {name: network.state_dict() for name, network in networks.items()}
         if images == "000000008":
             states = {name: {key: value * 0 for key, value in state.items()} for name, state in states.items()}
-        torch.save({"networks": states}, folder / "state" / images / "shared.pt")
+        torch.save({"trainer": {"networks": states}}, folder / "state" / images / "shared.pt")
     for direction, name in (("AtoB", "G_AB"), ("BtoA", "G_BA")):
         save_generator(folder / f"{direction}.safetensors", networks[name], {"direction": direction})
     return folder, networks

@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 from cyclegan.algorithms.cyclegan import CycleGAN
 from cyclegan.config import ConfigError
 from cyclegan.data.images import ImageError
+from cyclegan.errors import UserError
+from cyclegan.inference.convert import to_reference
 from cyclegan.inference.generator_file import load_generator
 from cyclegan.training import checkpoint
 from cyclegan.training.journal import read_metrics
@@ -259,3 +261,30 @@ def test_generator_files_tell_how_they_were_made(options: dict):
     assert about["direction"] == "AtoB" and about["architecture"]["blocks"] == 1
     assert about["output"] == {"channels": 3, "background": "black"} and about["ema"] == 0.9
     assert json.dumps(about["config"]["data"]["crop_size"]) == "32"
+
+
+# ---- starting from other weights
+
+
+def test_a_run_can_start_from_another_runs_networks(options: dict, capfd: pytest.CaptureFixture):
+    first = train(options)
+    second = train(merged({**options, "name": "tuned", "init_from": str(first)}, training={"max_images": 1}))
+    assert capfd.readouterr().out.count("init_from: ") == 4
+    state = torch.load(second / "state" / "000000001" / "shared.pt", weights_only=True)["trainer"]["networks"]
+    before = torch.load(first / "state" / "000000016" / "shared.pt", weights_only=True)["trainer"]["networks"]
+    for name in ("G_AB", "G_BA", "D_A", "D_B"):
+        moved = max((state[name][k] - before[name][k]).abs().max().item() for k in state[name])
+        assert 0 < moved < 1e-3  # one step of Adam away
+
+
+def test_a_run_can_start_from_the_references_files(options: dict, tmp_path: Path):
+    first = train(options)
+    to_reference(first, tmp_path / "files")
+    tuned = merged({**options, "name": "tuned", "init_from": str(tmp_path / "files")}, training={"max_images": 1})
+    a, b = weights_of(first), weights_of(train(tuned))
+    assert max((a[k] - b[k]).abs().max().item() for k in a) < 1e-3
+
+
+def test_nothing_that_fits_to_start_from_is_said(options: dict, tmp_path: Path):
+    with pytest.raises(UserError, match="init_from"):
+        train({**options, "init_from": str(tmp_path / "nowhere")})
