@@ -1,6 +1,6 @@
 """Unpaired image-to-image translation: the CycleGAN family and the style transfer around it.
 
-    from cyclegan import load_config, train, load_generator, translate
+    from cyclegan import evaluate, load_config, load_generator, train, translate
 
 Each works in a notebook on a CPU, without Accelerate having been launched. Names are imported when they are first used:
 `cyclegan --help` should not wait for torch.
@@ -15,8 +15,9 @@ _HOMES = {
     "train": "cyclegan.training.loop",
     "load_generator": "cyclegan.inference.generator_file",
     "translate": "cyclegan.inference.files",
+    "evaluate": "cyclegan.evaluation.evaluator",
 }
-__all__ = ["load_config", "load_generator", "train", "translate"]
+__all__ = ["evaluate", "load_config", "load_generator", "train", "translate"]
 __version__ = "0.1.0"
 
 
