@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "cyclegan"
-BASE = {"errors"}
+BASE = {"errors", "whole_files"}
 ALLOWED = {
     "errors": set(),
+    "whole_files": set(),
     "config": BASE,
     "losses": set(),
     "replay": set(),

@@ -13,8 +13,8 @@ from cyclegan.inference.picture_files import FORMATS, Picture, pixel_limit, read
 from cyclegan.inference.source_arguments import add_source, load_source
 from cyclegan.inference.tiles import Tiling
 from cyclegan.inference.translator import Translator
-from cyclegan.inference.whole_files import open_replacing
 from cyclegan.inference.work_list import KEEP, WorkListError, plan
+from cyclegan.whole_files import open_replacing
 
 SUMMARY = "translate pictures, folders of them, or standard input"
 

@@ -22,8 +22,8 @@ from cyclegan.errors import UserError
 from cyclegan.inference.deployed import Deployed, needed_side
 from cyclegan.inference.generator_file import load_generator, save_generator
 from cyclegan.inference.translate import pad_for, translate_tensor
-from cyclegan.inference.whole_files import open_replacing
 from cyclegan.networks.pretrained import sha256_of
+from cyclegan.whole_files import open_replacing
 
 Format = Literal["pt2", "onnx", "torchscript", "safetensors"]
 SUFFIXES = {"pt2": ".pt2", "onnx": ".onnx", "torchscript": ".ts", "safetensors": ".safetensors"}

@@ -32,8 +32,8 @@ from cyclegan.inference.picture_files import (
 )
 from cyclegan.inference.tiles import Tiling
 from cyclegan.inference.translator import Precision, Translator
-from cyclegan.inference.whole_files import open_replacing
 from cyclegan.inference.work_list import Job, WorkListError, plan
+from cyclegan.whole_files import open_replacing
 
 MARK = ".translated.json"  # in a folder of results: by which generator they were made
 PIXELS = 250_000_000  # the largest picture that is read without asking

@@ -11,6 +11,8 @@ from string import Template
 
 from PIL import Image
 
+from cyclegan.whole_files import write_whole
+
 LARGEST = 256  # pixels of a side inside the page; the pictures themselves lie beside it
 TEMPLATE = Path(__file__).with_name("gallery.html")
 
@@ -47,9 +49,7 @@ def write_gallery(path: Path, title: str, subtitle: str, blocks: list[Block], si
         cell=96 if side <= 96 else min(side, 200),
         rendering="image-rendering: pixelated" if side <= 64 else "",
     )
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, page)
 
 
 def _section(block: Block) -> str:

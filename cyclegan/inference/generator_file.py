@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from cyclegan.errors import UserError
 from cyclegan.inference import reference_files
 from cyclegan.inference.reference_files import ReferenceFileError
-from cyclegan.inference.whole_files import open_replacing
 from cyclegan.networks import GENERATORS, build_generator
 from cyclegan.networks.pretrained import sha256_of
+from cyclegan.whole_files import open_replacing
 
 KEY, FORMAT = "cyclegan", 1
 DIRECTIONS = ("AtoB", "BtoA")

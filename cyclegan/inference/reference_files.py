@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cyclegan.errors import UserError
-from cyclegan.inference.whole_files import open_replacing
+from cyclegan.whole_files import open_replacing
 
 SUFFIXES = (".pth", ".pt")
 # Our D_B judges domain B; the reference calls that one D_A, because it belongs to G_A. One-way models say G and D.

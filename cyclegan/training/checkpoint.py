@@ -37,7 +37,8 @@ def write_state(states: Path, images: int, shared: dict, own: dict, about: dict,
     """
     final, temporary = states / f"{images:09d}", states / f".writing-{images:09d}"
     if accelerator.is_main_process:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for unfinished in states.glob(".writing-*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
         temporary.mkdir(parents=True)
     accelerator.wait_for_everyone()
     problem = None

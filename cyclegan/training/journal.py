@@ -11,6 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from cyclegan.whole_files import write_whole
+
 
 class Means:
     """Running means of losses, kept on the device: nothing waits for the GPU until they are asked for."""
@@ -57,7 +59,7 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True)
             lines = self.path.read_text().splitlines() if self.path.exists() else []
             kept = [line for line in lines if _images(line) <= start]
-            self.path.write_text("".join(line + "\n" for line in kept))
+            write_whole(self.path, "".join(line + "\n" for line in kept))
 
     def write(self, images: int, epoch: int, step: int, values: dict[str, float]) -> dict[str, float]:
         """One line: losses, learning rates, and what the time since the last line went into."""

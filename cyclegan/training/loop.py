@@ -37,6 +37,7 @@ from cyclegan.training.schedules import LearningRate
 from cyclegan.training.scoring import Scorer, best_states, summary
 from cyclegan.training.stop import Stopper
 from cyclegan.training.trainer import Trainer
+from cyclegan.whole_files import write_whole
 
 NEVER = 10**18
 
@@ -152,7 +153,7 @@ class Run:
         config, training = self.config, self.config.training
         if self.accelerator.is_main_process:
             config.folder.mkdir(parents=True, exist_ok=True)
-            (config.folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+            write_whole(config.folder / "config.yaml", config.to_yaml())
         self.chronicle.open(self.progress.images)
         sizes = ", ".join(f"{len(paths)} {domain}" for domain, paths in self.files.items())
         self.say(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cyclegan.config import Config
 from cyclegan.data.folders import find_split
 from cyclegan.data.transforms import PlainTransform, to_picture
+from cyclegan.whole_files import open_replacing
 
 CELL = 128  # smaller pictures are enlarged to about this many pixels
 
@@ -77,6 +78,5 @@ def draw_sheet(columns: list[tuple[str, Tensor]]) -> Image.Image:
 
 def save_atomically(picture: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    picture.save(temporary, format="PNG")
-    temporary.replace(path)
+    with open_replacing(path) as file:
+        picture.save(file, format="PNG")

@@ -23,3 +23,8 @@ def open_replacing(path: Path | str) -> Iterator[BinaryIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path | str, text: str) -> None:
+    with open_replacing(path) as file:
+        file.write(text.encode("utf-8"))
