@@ -14,6 +14,7 @@ from PIL import Image
 from cyclegan.whole_files import write_whole
 
 LARGEST = 256  # pixels of a side inside the page; the pictures themselves lie beside it
+LOSSLESS = 128  # up to here losses would show, and cost little to avoid
 TEMPLATE = Path(__file__).with_name("gallery.html")
 
 
@@ -72,5 +73,5 @@ def _embedded(picture: Image.Image) -> str:
     picture = picture.convert("RGB")
     picture.thumbnail((LARGEST, LARGEST))
     buffer = io.BytesIO()
-    picture.save(buffer, format="WEBP", quality=88)
+    picture.save(buffer, format="WEBP", quality=88, lossless=max(picture.size) <= LOSSLESS)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
