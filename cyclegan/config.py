@@ -5,13 +5,16 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+import sys
 import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from PIL import ImageColor
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -27,7 +30,8 @@ from pydantic import (
 
 from cyclegan.errors import UserError
 
-OPTIONS = Path(__file__).parents[1] / "options"
+CHECKOUT = Path(__file__).parents[1] / "options"
+OPTIONS = CHECKOUT if CHECKOUT.is_dir() else Path(sys.prefix, "share", "cyclegan", "options")  # or as installed
 # Sections whose options depend on their `name`, and the name that is meant where none is given.
 NAMED = {"algorithm": "cyclegan", "generator": "resnet", "discriminator": "patch"}
 Size = PositiveInt | tuple[PositiveInt, PositiveInt]  # a square's side, or (height, width)
@@ -39,22 +43,33 @@ class ConfigError(UserError, ValueError):
     """A setting that cannot be; the message names the key, what was expected and the nearest right word."""
 
 
+Folder = typing.Annotated[Path, AfterValidator(Path.expanduser)]
+
+
+def _colour(name: str) -> str:
+    ImageColor.getrgb(name)  # raises ValueError
+    return name
+
+
+Colour = typing.Annotated[str, AfterValidator(_colour)]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True, validate_assignment=True)
 
 
 class Domain(Section):
-    train: Path | None = Field(None, description="folder of training pictures; found below data.root if not given")
-    test: Path | None = Field(None, description="folder of test pictures; found below data.root if not given")
+    train: Folder | None = Field(None, description="folder of training pictures; found below data.root if not given")
+    test: Folder | None = Field(None, description="folder of test pictures; found below data.root if not given")
     channels: Literal[1, 3] = Field(3, description="3 for colour, 1 for grey")
-    background: str = Field("white", description="colour behind transparent pixels: a name or '#rrggbb'")
+    background: Colour = Field("white", description="colour behind transparent pixels: a name or '#rrggbb'")
     augment: list[dict[str, Any]] = Field(
         [], description="albumentations after crop and flip, e.g. [{name: ColorJitter, hue: 0.05, p: 0.5}]"
     )
 
 
 class Data(Section):
-    root: Path | None = Field(None, description="folder with trainA, trainB, testA, testB (or train/A, or A/train)")
+    root: Folder | None = Field(None, description="folder with trainA, trainB, testA, testB (or train/A, or A/train)")
     A: Domain = Domain()
     B: Domain = Domain()
     resize: Literal["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "none"] = Field(
@@ -155,7 +170,7 @@ class Evaluation(Section):
     protocol: Literal["pytorch-fid", "torch-fidelity", "clean"] = Field(
         "pytorch-fid", description="resize and normalisation for inception"
     )
-    inception_weights: Path | None = Field(None, description="the FID's file of weights, where it is not downloaded")
+    inception_weights: Folder | None = Field(None, description="the FID's file of weights, where it is not downloaded")
     reference: Literal["test", "train"] = Field("test", description="the real pictures to compare with")
     best_by: str | None = Field(
         None, description="the score whose best states are kept, e.g. metrics/AtoB/fid; null: the first one"
@@ -166,17 +181,19 @@ class Logging(Section):
     log_every: PositiveInt = Field(100, description="images between two lines of curves")
     sample_every: PositiveInt = Field(2000, description="images between two sample sheets")
     samples: NonNegativeInt = Field(8, description="test pictures of a domain on the sheet")
-    trackers: list[str] = Field(["tensorboard"], description="Accelerate's trackers, by name")
+    trackers: list[Literal["tensorboard", "wandb", "mlflow", "comet_ml", "aim", "clearml", "dvclive"]] = Field(
+        ["tensorboard"], description="Accelerate's trackers, by name"
+    )
 
 
 class Config(Section):
     """One run. Shipped examples are in options/."""
 
     name: str = Field(pattern=r"^[\w.][\w.-]*$", description="the run's folder below `results`")
-    results: Path = Field(Path("results"), description="where runs are kept")
+    results: Folder = Field(Path("results"), description="where runs are kept")
     seed: NonNegativeInt = Field(0, description="of weights, order, crops and pools")
     deterministic: bool = Field(False, description="only deterministic kernels; slower on a GPU")
-    init_from: Path | dict[str, Path] | None = Field(
+    init_from: Folder | dict[str, Folder] | None = Field(
         None,
         description="start from a run, a folder of the reference's files, or a file a network {G_AB: x.pth}",
     )

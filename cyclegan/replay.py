@@ -33,7 +33,8 @@ class ReplayPool(nn.Module):
         if torch.rand(()) > 0.5:
             place = int(torch.randint(self.size, ()))
             past, self.images[place] = self.images[place], image.clone()
-            return past
+            # A resumed pool lies on the CPU; after a change of crop_size its pictures have another size: of no use.
+            return past.to(image) if past.shape == image.shape else image
         return image
 
     def get_extra_state(self) -> list[Tensor]:

@@ -47,3 +47,10 @@ def options(pictures: Path, tmp_path: Path) -> dict:
 def merged(base: dict, **changes: dict) -> dict:
     """`base` with sections laid over, one level deep."""
     return {**base, **{k: {**base.get(k, {}), **v} if isinstance(v, dict) else v for k, v in changes.items()}}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

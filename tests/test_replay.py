@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from cyclegan.replay import ReplayPool
@@ -58,3 +59,19 @@ def test_state_restores_pictures_and_draws():
     again.load_state_dict(state)
     torch.set_rng_state(random)
     assert [numbers(again.swap(numbered(i))) for i in range(10, 30)] == ahead
+
+
+def test_pictures_of_another_size_are_of_no_use_any_more():
+    torch.manual_seed(0)
+    pool = ReplayPool(2)
+    pool.swap(numbered(1, 2))
+    large = torch.full((1, 3, 4, 4), 7.0)
+    assert all(pool.swap(large).shape == large.shape for _ in range(20))
+    assert {image.shape for image in pool.images} == {large.shape[1:]}
+
+
+@pytest.mark.gpu
+def test_a_pool_that_was_restored_gives_pictures_on_the_gpu():
+    pool = ReplayPool(2)
+    pool.load_state_dict({"_extra_state": list(numbered(1, 2))})
+    assert all(pool.swap(numbered(3).cuda()).is_cuda for _ in range(20))

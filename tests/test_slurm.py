@@ -18,7 +18,7 @@ from tests.training.test_stop import LONG, wait_for_curves
 ROOT = Path(__file__).parents[1]
 STANDINS = {
     "srun": """#!/usr/bin/env bash
-shift  # --kill-on-bad-exit=0
+shift  # --kill-on-bad-exit=1
 trap 'kill -USR1 $!; wait $!; exit $?' USR1
 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NTASKS=1 "$@" &
 echo $$ > "$STANDIN/srun.pid"

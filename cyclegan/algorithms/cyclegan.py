@@ -88,10 +88,11 @@ class CycleGAN(Algorithm):
                 terms[f"identity_{way.target}"] = self.identity * l1_loss(way.there(way.goal), way.goal)
         yield "generators", terms
 
+        shown = {way.target: way.past.swap(fakes[way.target]) for way in ways}
         for _ in range(self.discriminator_updates):
             terms = {}
             for way in ways:
-                fake = way.past.swap(fakes[way.target])
+                fake = shown[way.target]
                 terms[way.target] = critic_loss(way.critic(way.goal), way.critic(fake), self.adversarial)
                 if self.adversarial == "wgan-gp":
                     penalty = gradient_penalty(way.critic, way.goal, fake)

@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--print-config", action="store_true", help="print the resolved run and stop")
     parser.add_argument("-h", "--help", action="store_true", help="this text and every option with its default")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="options in place of the file's")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if options.help:
         from cyclegan.describe import describe_options
 
@@ -45,8 +45,9 @@ def main(arguments: list[str]) -> int:
         print(config.to_yaml(), end="")
         return 0
     folder = train(config, options.resume)
-    if int(os.environ.get("RANK", 0)) == 0:
-        _report(folder)
+    if int(os.environ.get("RANK", 0)) > 0:
+        return 0
+    _report(folder)
     print(f"done; to translate and score the test split: python test.py --run {folder}", file=sys.stderr)
     return 0
 

@@ -6,7 +6,9 @@ Nothing here remembers anything: which pictures make a pair, and how they are cr
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,8 +48,11 @@ class UnpairedDataset(Dataset):
         else:
             second = int(self._random(draw, "B").integers(len(self.files["B"])))
         skipped: list[str] = []
-        pair = {"A": self._read(draw, "A", first, skipped), "B": self._read(draw, "B", second, skipped)}
-        return {**pair, "skipped": skipped}
+        try:
+            pair = {"A": self._read(draw, "A", first, skipped), "B": self._read(draw, "B", second, skipped)}
+        except ImageError as error:  # as a value: out of a worker, an exception comes with its traceback
+            return {"problem": str(error), "skipped": skipped}
+        return {**pair, "problem": None, "skipped": skipped}
 
     def _shuffled(self, draw: Draw, domain: str) -> int:
         """Each picture once before any comes again, in an order of its own each time round."""
@@ -55,7 +60,7 @@ class UnpairedDataset(Dataset):
         turn, place = divmod(draw.place, length)
         if not self.shuffle:
             return place
-        return int(np.random.default_rng([self.seed, draw.epoch, turn, ord(domain)]).permutation(length)[place])
+        return int(_order(self.seed, draw.epoch, turn, domain, length)[place])
 
     def _random(self, draw: Draw, domain: str) -> np.random.Generator:
         return np.random.default_rng([self.seed, draw.epoch, draw.place, ord(domain)])
@@ -71,6 +76,11 @@ class UnpairedDataset(Dataset):
             except ImageError as error:
                 skipped.append(str(error))
         raise ImageError(f"no readable picture among the {len(files)} of domain {domain}; the first: {skipped[0]}")
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, turn: int, domain: str, length: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch, turn, ord(domain)]).permutation(length)
 
 
 class EpochBatches(Sampler):
@@ -106,7 +116,12 @@ def epoch_length(files: dict[str, list[Path]], epoch_size: str | int) -> int:
 
 def collate(items: list[dict]) -> dict:
     """Stack pictures to (N, C, H, W); "skipped" lists what was wrong with damaged files, "problem" with the batch."""
-    batch = {"skipped": [message for item in items for message in item["skipped"]], "problem": None}
+    batch = {
+        "skipped": [message for item in items for message in item["skipped"]],
+        "problem": next((item["problem"] for item in items if item["problem"]), None),
+    }
+    if batch["problem"]:
+        return batch
     for domain in ("A", "B"):
         images = [item[domain] for item in items]
         sizes = {tuple(image.shape[1:]) for image in images}
@@ -120,6 +135,13 @@ def collate(items: list[dict]) -> dict:
     return batch
 
 
+def _leave_signals_to_the_loop(_: int) -> None:
+    """A scheduler signals the whole group of processes; the loop still wants pictures until it has saved."""
+    for name in ("SIGTERM", "SIGINT", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
 def new_loader(dataset: UnpairedDataset, batches: EpochBatches, workers: int, pin_memory: bool) -> DataLoader:
     """Workers live as long as the loader; a worker's torch uses one thread."""
     return DataLoader(
@@ -129,5 +151,6 @@ def new_loader(dataset: UnpairedDataset, batches: EpochBatches, workers: int, pi
         num_workers=workers,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
+        worker_init_fn=_leave_signals_to_the_loop,
         generator=torch.Generator(),  # else each epoch draws a seed from the global one: a resumed run once too often
     )

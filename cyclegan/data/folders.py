@@ -15,8 +15,8 @@ def find_folder(data: Data, split: str, domain: str) -> Path | None:
     named = getattr(data, domain).train if split == "train" else getattr(data, domain).test
     if named is not None:
         return named
-    if data.root is None:
-        return None
+    if data.root is None or getattr(data, domain).train is not None:
+        return None  # of a domain with a training folder of its own, data.root knows nothing
     candidates = [data.root / layout.format(split=split, domain=domain) for layout in LAYOUTS]
     return next((folder for folder in candidates if folder.is_dir()), None)
 
@@ -30,7 +30,8 @@ def find_split(data: Data, split: str) -> dict[str, list[Path]]:
     for domain, folder in folders.items():
         if folder is None and split == "train":
             raise FileNotFoundError(_missing(data, split, domain))
-    return {domain: find_images(folder)[: data.limit] for domain, folder in folders.items() if folder is not None}
+    limit = data.limit if split == "train" else None
+    return {domain: find_images(folder)[:limit] for domain, folder in folders.items() if folder is not None}
 
 
 def _missing(data: Data, split: str, domain: str) -> str:

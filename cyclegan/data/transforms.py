@@ -24,7 +24,7 @@ class Transform:
     Args:
         data: the run's data section
         domain: "A" or "B"
-        multiple: `none` rounds the sides to multiples of this
+        multiple: what the generators ask of the sides; `none` and `scale_width` round to it
     """
 
     def __init__(self, data: Data, domain: str, multiple: int = 4):
@@ -32,6 +32,8 @@ class Transform:
         self.channels, self.background = section.channels, section.background
         self.resize, self.load_size, self.crop_size = data.resize, _pair(data.load_size), _pair(data.crop_size)
         self.multiple = multiple
+        if "crop" in data.resize and any(side % multiple for side in self.crop_size):
+            raise ConfigError(f"data.crop_size: {data.crop_size}, but this generator takes multiples of {multiple}")
         self.augment = albumentations.Compose(
             [
                 *([albumentations.RandomCrop(*self.crop_size)] if "crop" in data.resize else []),
@@ -52,11 +54,15 @@ class Transform:
         if self.resize == "resize_and_crop":
             return max(load[0], crop[0]), max(load[1], crop[1])
         if self.resize == "none":
-            return tuple(max(self.multiple, round(side / self.multiple) * self.multiple) for side in (height, width))
+            return self._rounded(height, width)
         if self.resize == "crop":
             scale = max(1.0, crop[0] / height, crop[1] / width)  # a picture smaller than the crop grows to cover it
             return max(crop[0], round(height * scale)), max(crop[1], round(width * scale))
-        return max(crop[0], round(height * load[1] / width)), load[1]
+        sides = max(crop[0], round(height * load[1] / width)), load[1]
+        return sides if "crop" in self.resize else self._rounded(*sides)
+
+    def _rounded(self, height: int, width: int) -> tuple[int, int]:
+        return tuple(max(self.multiple, round(side / self.multiple) * self.multiple) for side in (height, width))
 
 
 class PlainTransform:

@@ -146,6 +146,11 @@ class Evaluator:
         return FeatureSet(side.statistics(), side.features(), identity=self.extractor.identity())
 
 
+def higher_is_better(metric: str) -> bool:
+    """Of a number's name: distances want to be small, shares of neighbours large."""
+    return metric.startswith(("precision", "recall", "density", "coverage"))
+
+
 def check_metrics(metrics: Sequence[str]) -> None:
     unknown = [metric for metric in metrics if metric not in METRICS]
     if unknown or not metrics:

@@ -18,7 +18,7 @@ from cyclegan.data.images import read_image
 from cyclegan.data.transforms import to_picture, to_tensor
 from cyclegan.errors import UserError
 from cyclegan.evaluation.card import save_card
-from cyclegan.evaluation.evaluator import evaluate, side_of
+from cyclegan.evaluation.evaluator import evaluate, higher_is_better, side_of
 from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.paired import mae, psnr, ssim
 from cyclegan.inference.gallery import Block, write_gallery
@@ -105,7 +105,7 @@ def score_table(scores: dict[str, dict[str, float]]) -> list[list[str]]:
         return []
     lines = [["", "untouched", "translated", ""]]
     for metric, values in scores.items():
-        higher = metric in ("PSNR", "SSIM") or metric.startswith(("precision", "recall", "density", "coverage"))
+        higher = metric in ("PSNR", "SSIM") or higher_is_better(metric)
         better = "higher is better" if higher else "lower is better"
         lines.append([metric, f"{values['untouched']:.4g}", f"{values['translated']:.4g}", better])
     return lines

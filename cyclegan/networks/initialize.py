@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 Init = Literal["normal", "xavier", "kaiming", "orthogonal"]
 
@@ -16,7 +17,8 @@ def initialize(network: nn.Module, init: Init = "normal", gain: float = 0.02) ->
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            _draw(module.weight, init, gain)
+            normalised = is_parametrized(module, "weight")  # spectral norm: what is trained is the original
+            _draw(module.parametrizations.weight.original if normalised else module.weight, init, gain)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):

@@ -30,18 +30,26 @@ class CheckpointError(UserError, ValueError):
     """A training state that cannot be used; the message names the folder and the reason."""
 
 
+def state_of(states: Path, images: int) -> Path:
+    """The folder of the state after so many images."""
+    return states / f"{images:09d}"
+
+
 def write_state(states: Path, images: int, shared: dict, own: dict, about: dict, accelerator: Accelerator) -> Path:
     """Write one training state; every process calls this, with the same `shared` and its own `own`.
 
     Raises OSError on every process (a full disk, say) if one of them could not write; nothing is left behind then.
     """
-    final, temporary = states / f"{images:09d}", states / f".writing-{images:09d}"
-    if accelerator.is_main_process:
-        for unfinished in states.glob(".writing-*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    accelerator.wait_for_everyone()
+    final, temporary = state_of(states, images), states / f".writing-{images:09d}"
     problem = None
+    try:
+        if accelerator.is_main_process:
+            for unfinished in states.glob(".writing-*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
+            temporary.mkdir(parents=True)
+    except OSError as error:
+        problem = error
+    _agree(problem, temporary, accelerator)
     try:
         _write(temporary / f"rank{accelerator.process_index}.pt", own)
         if accelerator.is_main_process:
@@ -85,10 +93,12 @@ def _seal(temporary: Path, final: Path, about: dict) -> None:
         file.flush()
         os.fsync(file.fileno())
     _flush_folder(temporary)
-    if final.exists():  # the same place reached again, after going back to an earlier state
-        shutil.rmtree(final)
+    replaced = final.with_name(f".writing-replaced-{final.name}")
+    if final.exists():  # the same place reached again
+        final.rename(replaced)
     temporary.rename(final)
     _flush_folder(final.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _flush_folder(folder: Path) -> None:
@@ -160,6 +170,15 @@ def read_state(state: Path) -> tuple[dict, list[dict]]:
     load = {"map_location": "cpu", "weights_only": True}
     owns = [torch.load(state / f"rank{i}.pt", **load) for i in range(processes)]
     return torch.load(state / "shared.pt", **load), owns
+
+
+def abandon_newer(states: Path, state: Path) -> None:
+    """After going back to `state`: later ones of the same run keep their files, but are no longer gone on from."""
+    for other in all_states(states):
+        if state.parent.resolve() == states.resolve() and other.name > state.name:
+            target = other.with_name(f"{other.name}.abandoned")
+            shutil.rmtree(target, ignore_errors=True)
+            other.rename(target)
 
 
 def dealt_out(owns: list[dict], name: str, rank: int, world: int) -> dict[str, Any]:

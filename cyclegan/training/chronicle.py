@@ -37,7 +37,7 @@ class Chronicle:
 
     def open(self, images: int) -> None:
         """Begin, or go on after `images`: later lines of an interrupted session are dropped."""
-        self.accelerator.init_trackers("", init_kwargs={"tensorboard": {"purge_step": images}})
+        self.accelerator.init_trackers("", init_kwargs={"tensorboard": {"purge_step": images + 1}})
         self.journal = Journal(self.log, self.accelerator, images)
         if self.accelerator.is_main_process:
             environment = json.dumps(describe_environment(self.accelerator), indent=1)
@@ -45,8 +45,13 @@ class Chronicle:
             drop_remarks_after(self.remarks, images)
 
     def add_curves(self, images: int, epoch: int, steps: int, values: dict[str, float]) -> None:
-        line = self.journal.write(images, epoch, steps, values)
-        self._remark(self.doctor.read(images, steps, line))
+        with self._spared():
+            line = self.journal.write(images, epoch, steps, values)
+            self._remark(self.doctor.read(images, steps, line))
+
+    def add_scores(self, images: int, scores: dict[str, float]) -> None:
+        with self._spared():
+            self.journal.add(images, scores)
 
     def add_sheet(self, images: int, steps: int, generators: dict[str, nn.Module], dtype: torch.dtype) -> None:
         if not self.samples:
@@ -55,11 +60,21 @@ class Chronicle:
             samples = {domain: value.to(self.accelerator.device, dtype) for domain, value in self.samples.items()}
             pictures = translate_samples(generators, samples)
             sheet = sample_sheet(generators, pictures)
-        save_atomically(sheet, self.config.folder / "samples" / f"{images:09d}.png")
-        for tracker in self._tensorboards():
-            pixels = torch.frombuffer(bytearray(sheet.tobytes()), dtype=torch.uint8)
-            tracker.writer.add_image("samples", pixels.view(sheet.height, sheet.width, 3), images, dataformats="HWC")
-        self._remark(self.doctor.look(images, steps, pictures))
+        with self._spared():
+            save_atomically(sheet, self.config.folder / "samples" / f"{images:09d}.png")
+            for tracker in self._tensorboards():
+                pixels = torch.frombuffer(bytearray(sheet.tobytes()), dtype=torch.uint8)
+                pixels = pixels.view(sheet.height, sheet.width, 3)
+                tracker.writer.add_image("samples", pixels, images, dataformats="HWC")
+            self._remark(self.doctor.look(images, steps, pictures))
+
+    @contextmanager
+    def _spared(self) -> Iterator[None]:
+        """A full disk costs a line or a picture, not the run."""
+        try:
+            yield
+        except OSError as error:
+            tqdm.write(f"warning: not written ({error}); going on")
 
     def _remark(self, remarks: list[Remark]) -> None:
         if not (remarks and self.accelerator.is_main_process):

@@ -34,7 +34,7 @@ from cyclegan.training import checkpoint
 from cyclegan.training.chronicle import Chronicle
 from cyclegan.training.journal import Means
 from cyclegan.training.schedules import LearningRate
-from cyclegan.training.scoring import Scorer, best_states, summary
+from cyclegan.training.scoring import Scorer, best_states, summary, write_scores
 from cyclegan.training.stop import Stopper
 from cyclegan.training.trainer import Trainer
 from cyclegan.whole_files import write_whole
@@ -81,7 +81,8 @@ def train(config: Config | dict[str, Any] | str | Path, resume: str = "auto") ->
 @contextmanager
 def new_accelerator(config: Config) -> Iterator[Accelerator]:
     """Accelerate for one run; its global state is cleared before, so that a notebook can train again."""
-    if config.speed.precision == "fp16" and not torch.accelerator.is_available():
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION")
+    if "fp16" in (config.speed.precision, launched) and not torch.accelerator.is_available():
         raise ConfigError("speed.precision: fp16 needs a GPU; on a CPU use bf16 or no")
     AcceleratorState._reset_state(reset_partial_state=False)
     accelerator = Accelerator(
@@ -115,7 +116,6 @@ class Run:
         self.progress, self.epoch_means = Progress(), Means()
         self.states = config.folder / "state"
         self.save_due = self.score_due = False
-        self.scores: dict[str, float] = {}
         self.skipped: set[str] = set()
 
         training, data = config.training, config.data
@@ -128,22 +128,32 @@ class Run:
         self.loader = new_loader(dataset, self.batches, data.workers, pin_memory=accelerator.device.type == "cuda")
         self.global_batch = training.batch_size * world
         self.epoch_images = len(self.batches) * self.global_batch
-        self.total_images = min(
-            (training.epochs + training.decay_epochs) * self.epoch_images,
-            training.max_images or NEVER,
-            (training.max_steps or NEVER) * self.global_batch * training.accumulate,
-        )
+        self.total_images = self._total_images()
         self.rate = LearningRate(config.schedule, training.epochs, training.decay_epochs, self.epoch_images)
         self.chronicle = Chronicle(config, accelerator, self.epoch_images)
         self.scorer = Scorer(config, accelerator) if config.evaluation.every_epochs else None
+
+    def _total_images(self) -> int:
+        """When the run ends, from where it is: epochs may have had another length before it was resumed."""
+        training, progress = self.config.training, self.progress
+        update = self.global_batch * training.accumulate
+        epochs = max(0, training.epochs + training.decay_epochs - progress.epoch)
+        steps = max(0, training.max_steps - self.trainer.steps) if training.max_steps else NEVER
+        left = min(
+            epochs * self.epoch_images - progress.place,
+            steps * update,
+            max(0, (training.max_images or NEVER) - progress.images),
+        )
+        return progress.images + max(0, -(-left // update) * update)  # the last update is a whole one
 
     def go(self) -> None:
         """From where the run is to its end."""
         self._start()
         with Stopper(self.accelerator, self.config.training.max_time) as self.stopper, self._new_bar() as self.bar:
+            if self.score_due:
+                self._score()
             while self.progress.images < self.total_images:
                 self._epoch()
-            self._add_curves()
             self._add_sheet()
         for line in summary(self.chronicle.journal.path) if self.scorer and self.accelerator.is_main_process else []:
             self.say(line)
@@ -164,8 +174,6 @@ class Run:
             f"{self.accelerator.device}, precision {config.speed.precision or self.accelerator.mixed_precision}"
         )
         if self.progress.images == 0:
-            for start in self.trainer.starts:
-                self.say(f"init_from: {start}")
             self._add_sheet()
 
     def _new_bar(self) -> tqdm:
@@ -180,6 +188,17 @@ class Run:
 
     def _epoch(self) -> None:
         """From where the run is to the end of the epoch, or of the run."""
+        try:
+            self._train_epoch()
+        except RuntimeError as error:  # raised wherever the loop is when the system tells of the worker's end
+            if "DataLoader worker (pid" not in str(error):
+                raise
+            raise WorkerLost(
+                "a loader worker died, often for want of memory; --resume auto goes on from the newest state "
+                "(fewer data.workers need less)"
+            ) from None
+
+    def _train_epoch(self) -> None:
         progress = self.progress
         for batch in self._batches():
             losses = self.trainer.update(batch, self.rate.factor(progress.epoch, progress.images))
@@ -199,15 +218,7 @@ class Run:
         batches = iter(self.loader)
         while True:
             asked = time.monotonic()
-            try:
-                batch = next(batches, None)
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
-                raise WorkerLost(
-                    "a loader worker died, often for want of memory; --resume auto goes on from the newest state "
-                    "(fewer data.workers need less)"
-                ) from None
+            batch = next(batches, None)
             self.chronicle.journal.waited += time.monotonic() - asked
             if batch is None:
                 return
@@ -221,7 +232,7 @@ class Run:
             raise ImageError(f"{messages[0]} (data.corrupt=skip goes on without such pictures)")
         for message in set(messages) - self.skipped:
             self.skipped.add(message)
-            tqdm.write(f"warning: skipped ({len(self.skipped)} so far): {message}")
+            tqdm.write(f"warning: skipped ({len(self.skipped)} files so far by this process): {message}")
 
     def _watch(self, losses: dict[str, Tensor]) -> None:
         schedule = self.config.schedule
@@ -258,10 +269,12 @@ class Run:
         if not (self.accelerator.sync_gradients or finished):
             return  # gradients are half added up: nothing that could be gone on from
         reason = self.stopper.reason()
-        if self.score_due:
-            self._score()
+        if finished:
+            self._add_curves()
         if self.save_due or finished or reason:
             self.save()
+        if self.score_due and not reason:
+            self._score()
         if reason and not finished:
             self.say(f"stopped by {reason} after {images} images; --resume auto goes on")
             raise SystemExit(128 + self.stopper.received if self.stopper.received else 0)
@@ -283,10 +296,15 @@ class Run:
         self.chronicle.add_sheet(self.progress.images, trainer.steps, trainer.shown(), trainer.dtype)
 
     def _score(self) -> None:
+        """After the state is safe: what goes wrong here costs nothing else."""
         self.score_due = False
-        self.scores = self.scorer.score(self.trainer.shown(), self.progress.images)
-        self.chronicle.journal.add(self.progress.images, self.scores)
-        self.say(", ".join(f"{name} {value:.5g}" for name, value in self.scores.items()))
+        images = self.progress.images
+        scores = self.scorer.score(self.trainer.shown(), images)
+        self.chronicle.add_scores(images, scores)
+        self.say(", ".join(f"{name} {value:.5g}" for name, value in scores.items()))
+        if self.accelerator.is_main_process and (state := checkpoint.state_of(self.states, images)).is_dir():
+            write_scores(state, scores)
+            self._drop_old_states()
 
     def _give_up(self, what: str) -> None:
         states = checkpoint.all_states(self.states)
@@ -302,19 +320,15 @@ class Run:
         if bad := self.trainer.not_finite():
             self._give_up(f"weights of {', '.join(bad)}")
         began, images = time.monotonic(), self.progress.images
-        about = {
-            "progress": asdict(self.progress),
-            "scores": self.scores,
-            "config": self.config.model_dump(mode="json"),
-        }
-        self.scores = {}  # they are those of this state
+        about = {"progress": asdict(self.progress), "config": self.config.model_dump(mode="json")}
         try:
             checkpoint.write_state(
                 self.states, images, self._shared_state(), self._own_state(), about, self.accelerator
             )
             if self.accelerator.is_main_process:
                 self._save_generators()
-                self._drop_old_states()
+                if not self.score_due:  # else once it is known whether this is one of the best
+                    self._drop_old_states()
         except OSError as error:
             if images >= self.total_images:
                 raise
@@ -350,6 +364,7 @@ class Run:
             "trainer": self.trainer.shared_state(),
             "rate": self.rate.state_dict(),
             "doctor": self.chronicle.doctor.state_dict(),
+            "score_due": self.score_due,
         }
 
     def _own_state(self) -> dict[str, Any]:
@@ -359,12 +374,16 @@ class Run:
         """Restore what `wanted` means, see `train`; says what has changed and what could not be kept."""
         if wanted == "none":
             self._set_aside()
+            self._start_from_others()
             return
         state = checkpoint.find_state(self.states, wanted, self.say)
         if state is None:
+            self._start_from_others()
             return
         manifest = checkpoint.read_manifest(state)
         changed = checkpoint.changes(manifest["config"], self.config.model_dump(mode="json"))
+        if other := [line for line in changed if line.startswith("optimizer.name:")]:
+            raise checkpoint.CheckpointError(f"{state} does not fit this run: {other[0]}. --resume none starts afresh")
         shared, owns = checkpoint.read_state(state)
         try:
             self.trainer.load_shared_state(shared["trainer"])
@@ -374,7 +393,10 @@ class Run:
                 f"{state} does not fit this run: {'; '.join(network) or str(error).splitlines()[0]}. "
                 "Give the run another name, or --resume none to start afresh"
             ) from None
+        if self.accelerator.is_main_process:
+            checkpoint.abandon_newer(self.states, state)
         self.rate.load_state_dict(shared["rate"])
+        self.score_due = shared["score_due"] and self.scorer is not None
         self.chronicle.doctor.load_state_dict(shared["doctor"])
         self.progress = Progress(**manifest["progress"])
         self.say(f"resumed from {state}: {self.progress.images} images, epoch {self.progress.epoch + 1}")
@@ -382,6 +404,12 @@ class Run:
             self.say(f"  changed since it was saved: {line}")
         self._load_own_states(owns)
         self._fit_place()
+        self.total_images = self._total_images()
+
+    def _start_from_others(self) -> None:
+        if self.config.init_from:
+            for start in self.trainer.start_from(self.config.init_from):
+                self.say(f"init_from: {start}")
 
     def _load_own_states(self, owns: list[dict[str, Any]]) -> None:
         if self.trainer.load_own_states(owns, self.progress.images):
@@ -406,7 +434,7 @@ class Run:
     def _set_aside(self) -> None:
         """Keep what an earlier run of this name left, under another name."""
         folder = self.config.folder
-        if self.accelerator.is_main_process and checkpoint.all_states(self.states):
+        if self.accelerator.is_main_process and (folder / "config.yaml").exists():
             number = next(i for i in range(1, NEVER) if not folder.with_name(f"{folder.name}.{i}").exists())
             aside = folder.with_name(f"{folder.name}.{number}")
             shutil.move(folder, aside)

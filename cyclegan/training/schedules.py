@@ -45,6 +45,7 @@ class LearningRate:
     def factor(self, epoch: int, images: int) -> float:
         """For an update in 0-based `epoch` after `images` pairs of the run."""
         schedule = self.schedule
+        epoch = min(epoch, self.epochs + self.decay_epochs - 1)
         warmup = min(1.0, (images + 1) / schedule.warmup_images) if schedule.warmup_images else 1.0
         if schedule.name == "linear":
             return warmup * linear_factor(epoch, self.epochs, self.decay_epochs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +14,13 @@ from cyclegan.config import Config, ConfigError
 from cyclegan.data.folders import find_split
 from cyclegan.data.transforms import PlainTransform
 from cyclegan.evaluation.card import save_card
-from cyclegan.evaluation.evaluator import check_metrics, evaluate, side_of
+from cyclegan.evaluation.evaluator import check_metrics, evaluate, higher_is_better, side_of
 from cyclegan.evaluation.extractors import inception, make_extractor
 from cyclegan.evaluation.features import Pictures, to_bytes
 from cyclegan.inference.translate import translate_tensor
-from cyclegan.training import checkpoint
 from cyclegan.training.chronicle import evaluating
 from cyclegan.training.journal import read_metrics
+from cyclegan.whole_files import write_whole
 
 LAST = 5  # scores whose mean is told beside the last and the best
 
@@ -51,7 +52,7 @@ class Scorer:
     def score(self, generators: dict[str, nn.Module], images: int) -> dict[str, float]:
         """Numbers by "metrics/<direction>/<metric>"; their cards go to log/cards/."""
         scores = {}
-        with self.accelerator.autocast(), evaluating(generators):
+        with evaluating(generators):
             for direction, generator in generators.items():
                 source, target = direction.split("to")
                 if source not in self.sources or target not in self.references:
@@ -79,7 +80,8 @@ class Scorer:
 def _translated(generator: nn.Module, transform: PlainTransform, accelerator: Accelerator, path: Path) -> Tensor:
     dtype = next(generator.parameters()).dtype
     image = transform(path)[None].to(accelerator.device, dtype)
-    pixels = to_bytes(translate_tensor(generator, image))[0].cpu()
+    with accelerator.autocast():  # the generator's alone: features are always float32
+        pixels = to_bytes(translate_tensor(generator, image))[0].cpu()
     return pixels.expand(3, -1, -1)
 
 
@@ -90,18 +92,36 @@ def summary(metrics: Path) -> list[str]:
         for name, value in line.items():
             if name.startswith("metrics/"):
                 values.setdefault(name, []).append((value, line["images"]))
-    return [
-        f"{name}: last {found[-1][0]:.5g}, best {min(found)[0]:.5g} after {min(found)[1]} images, "
-        f"mean of the last {len(found[-LAST:])} {sum(value for value, _ in found[-LAST:]) / len(found[-LAST:]):.5g}"
-        for name, found in values.items()
-    ]
+    lines = []
+    for name, found in values.items():
+        best, when = min(found, key=lambda pair: rank_of(name, pair[0]))
+        last = [value for value, _ in found[-LAST:]]
+        lines.append(
+            f"{name}: last {last[-1]:.5g}, best {best:.5g} after {when} images, "
+            f"mean of the last {len(last)} {sum(last) / len(last):.5g}"
+        )
+    return lines
+
+
+def rank_of(name: str, value: float) -> float:
+    """Smaller for better."""
+    return -value if higher_is_better(name.rpartition("/")[2]) else value
+
+
+def write_scores(state: Path, scores: dict[str, float]) -> None:
+    """Beside a state that was saved before it was scored."""
+    write_whole(state / "scores.json", json.dumps(scores))
 
 
 def best_states(states: list[Path], by: str | None, keep: int) -> set[Path]:
-    """The `keep` states with the lowest score `by` (None: the first one they have), of those that were scored."""
+    """The `keep` states with the best score `by` (None: the first one they have), of those that were scored."""
     scored = []
     for state in states:
-        scores = checkpoint.read_manifest(state).get("scores")
-        if scores:
-            scored.append((scores[by or next(iter(scores))], state))
+        try:
+            scores = json.loads((state / "scores.json").read_text())
+        except (OSError, ValueError):  # not scored, or damaged
+            continue
+        name = by or next(iter(scores), None)
+        if name in scores:
+            scored.append((rank_of(name, scores[name]), state))
     return {state for _, state in sorted(scored)[:keep]}

@@ -46,7 +46,7 @@ class Stopper:
         flags = torch.tensor([self.received, int(late)])
         if self.group is not None:
             torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX, group=self.group)
-        self.received = int(flags[0])
-        if self.received:
-            return signal.Signals(self.received).name
+        if number := int(flags[0]):  # never set back to 0: a signal may have come while others were waited for
+            self.received = number
+            return signal.Signals(number).name
         return "training.max_time" if flags[1] else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from cyclegan.algorithms import build_algorithm
 from cyclegan.config import Config, ConfigError
-from cyclegan.inference.initial import init_from
+from cyclegan.inference.initial import Start, init_from
 from cyclegan.training import checkpoint
 from cyclegan.training.ema import Ema
 from cyclegan.training.journal import Means
@@ -36,7 +37,6 @@ class Trainer:
         layout = torch.channels_last if config.speed.channels_last else torch.contiguous_format
         self.algorithm = build_algorithm(config).to(accelerator.device, self.dtype, memory_format=layout)
         self.networks = self._trained_networks()
-        self.starts = init_from(self.networks, config.init_from) if config.init_from else []
         self.generators = self.algorithm.generators()
         for generator in self.generators.values():
             generator.checkpointing = config.speed.checkpointing
@@ -64,6 +64,14 @@ class Trainer:
         if len(networks) != len(trained):
             raise TypeError("trained() must name networks that are attributes of the algorithm")
         return networks
+
+    def start_from(self, source: Path | dict[str, Path]) -> list[Start]:
+        """Take other weights for a start; tells, network by network, what became of them."""
+        starts = init_from(self.networks, source)
+        if self.ema:
+            for direction, average in self.ema.generators().items():
+                average.load_state_dict(self.generators[direction].state_dict())
+        return starts
 
     def _prepare_networks(self) -> None:
         """Wrap each trained network by itself and put it back as the same attribute."""
@@ -145,7 +153,10 @@ class Trainer:
         for name, network in self.networks.items():
             network.load_state_dict(state["networks"][name])
         for name, optimizer in self.optimizers.items():
+            configured = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
             optimizer.load_state_dict(state["optimizers"][name])
+            for group, options in zip(optimizer.param_groups, configured, strict=True):
+                group.update(options)  # momenta come back, betas and weight decay are what the run says now
         if self.accelerator.scaler and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.ema and state["ema"]:

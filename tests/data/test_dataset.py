@@ -131,5 +131,5 @@ def test_a_damaged_file_is_reported_and_the_next_one_taken(data: Data):
 
 
 def test_pictures_of_different_sizes_in_a_batch_are_a_problem_with_a_name():
-    items = [{"A": torch.zeros(3, s, 8), "B": torch.zeros(3, 8, 8), "skipped": []} for s in (8, 12)]
+    items = [{"A": torch.zeros(3, s, 8), "B": torch.zeros(3, 8, 8), "problem": None, "skipped": []} for s in (8, 12)]
     assert "data.resize" in collate(items)["problem"] and "(12, 8)" in collate(items)["problem"]

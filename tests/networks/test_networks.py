@@ -190,6 +190,14 @@ def test_initial_weights_follow_their_distribution(init: str):
         assert weight.std().item() == pytest.approx(expected[init], rel=0.03)
 
 
+def test_the_distribution_reaches_spectrally_normalised_weights_too():
+    network = initialize(PatchDiscriminator(width=32, spectral=True), "normal", 0.05)
+    weights = torch.cat(
+        [m.parametrizations.weight.original.flatten() for m in network.model if isinstance(m, nn.Conv2d)]
+    )
+    assert weights.std().item() == pytest.approx(0.05, rel=0.03)
+
+
 def test_biases_start_at_zero_and_batch_norm_near_one():
     network = initialize(ResnetGenerator(width=16, blocks=1, norm="batch"))
     assert all(m.bias is None or not m.bias.any() for m in network.modules() if isinstance(m, nn.Conv2d))

@@ -166,6 +166,35 @@ def test_more_epochs_go_on(options: dict):
     assert load_generator(run, "AtoB").about["images"] == 24
 
 
+def test_going_back_leaves_the_later_states_alone_and_goes_on_from_the_new_ones(options: dict):
+    saving = {"every_images": 4, "keep_last": 9}
+    run = train(merged(options, saving=saving))
+    whole = weights_of(run)
+    train(merged(options, saving=saving, training={"max_images": 10}), resume=str(run / "state" / "000000008"))
+    names = sorted(state.name for state in (run / "state").iterdir())
+    assert names == ["000000004", "000000008", "000000010", "000000012.abandoned", "000000016.abandoned"]
+    train(merged(options, saving=saving))
+    assert all(torch.equal(whole[k], v) for k, v in weights_of(run).items())
+
+
+@pytest.mark.parametrize("batches", [2, 8])
+def test_another_length_of_epochs_still_ends_after_the_configured_ones(batches: int, options: dict):
+    train(merged(options, training={"max_images": 12}))  # three epochs of four
+    run = train(merged(options, training={"batches_per_epoch": batches}, data={"epoch_size": 8}))
+    assert load_generator(run, "AtoB").about["images"] == 12 + batches
+    rates = [line["lr/generators"] for line in read_metrics(run / "log" / "metrics.jsonl")]
+    assert min(rates) > 0 and rates[-1] == pytest.approx(2e-4 / 3)
+
+
+def test_what_the_optimizer_is_told_anew_counts(options: dict):
+    run = train(merged(options, training={"max_images": 4}))
+    train(merged(options, training={"max_images": 8}, optimizer={"betas": [0.9, 0.99]}))
+    state = torch.load(run / "state" / "000000008" / "shared.pt", weights_only=True)["trainer"]["optimizers"]
+    assert state["generators"]["param_groups"][0]["betas"] == (0.9, 0.99)
+    with pytest.raises(checkpoint.CheckpointError, match=r"optimizer\.name: adam -> sgd"):
+        train(merged(options, optimizer={"name": "sgd"}))
+
+
 # ---- what goes wrong
 
 
@@ -203,9 +232,15 @@ def test_pictures_that_cannot_be_stacked_are_a_problem_of_data_resize(options: d
         train(merged(options, data={"resize": "none"}, training={"batch_size": 4}))
 
 
-def test_pictures_of_all_sizes_train_one_by_one(options: dict, pictures: Path):
+@pytest.mark.parametrize("resize", ["none", "scale_width"])
+def test_pictures_of_all_sizes_train_one_by_one(resize: str, options: dict, pictures: Path):
     write_pictures(pictures / "trainA" / "wide", 5, side=61)
-    train(merged(options, data={"resize": "none"}))
+    train(merged(options, data={"resize": resize, "load_size": 38}))
+
+
+def test_a_crop_that_the_generator_does_not_take_is_named(options: dict):
+    with pytest.raises(ConfigError, match=r"data\.crop_size: 30.*multiples of 4"):
+        train(merged(options, data={"crop_size": 30}))
 
 
 def test_several_updates_do_not_go_with_accumulation(options: dict):

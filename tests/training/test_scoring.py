@@ -62,6 +62,15 @@ def test_two_processes_score_together_what_one_scores_alone(options: dict):
     assert two_scores[8] == pytest.approx(one_scores[8], rel=0.05)  # Adam: the weights differ by rounding
 
 
+def test_features_are_float32_whatever_the_generators_precision(options: dict):
+    """Under bf16 autocast the extractor's numbers for one and the same picture would differ."""
+    options = merged(options, **SCORED, speed={"precision": "bf16"})
+    run = train(merged(options, training={"max_images": 4}))
+    translate_split(run)  # float32, so that pictures differ by bf16's rounding only
+    oracle = evaluate(run / "test" / "AtoB", Path(options["data"]["root"]) / "testB", efficientnet_lite0(), ["kid"])
+    assert scores(run)[4] == pytest.approx(oracle.numbers["kid_effnet-lite0"], rel=5e-3)
+
+
 def test_an_unknown_score_to_keep_by_is_named(options: dict):
     with pytest.raises(ConfigError, match=r"evaluation\.best_by.*metrics/AtoB/kid_effnet-lite0"):
         train(merged(merged(options, **SCORED), evaluation={"best_by": "fid"}))

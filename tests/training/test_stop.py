@@ -63,6 +63,36 @@ def test_a_signal_to_one_of_two_processes_stops_both_at_the_same_step(options: d
     assert checkpoint.damage(state) is None and checkpoint.read_manifest(state)["processes"] == 2
 
 
+def test_a_signal_to_the_whole_group_stops_in_order_though_workers_get_it_too(options: dict):
+    options = merged(options, **LONG, data={"workers": 2})
+    run = Path(options["results"]) / "tiny"
+    process = subprocess.Popen(
+        train_command(options, 1),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for_curves(run)
+    os.killpg(process.pid, signal.SIGTERM)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert "Traceback" not in said and checkpoint.damage(checkpoint.all_states(run / "state")[-1]) is None
+
+
+def test_a_disk_that_is_full_for_curves_and_sheets_too_does_not_end_the_run(
+    options: dict, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("cyclegan.training.chronicle.save_atomically", full)
+    monkeypatch.setattr("cyclegan.training.journal.Journal.add", full)
+    assert same_weights(train(options), train({**options, "name": "again"}))
+    assert "not written" in capfd.readouterr().out
+
+
 def test_a_full_disk_is_said_and_training_goes_on(
     options: dict, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ):
