@@ -35,7 +35,7 @@ from cyclegan.training.chronicle import Chronicle
 from cyclegan.training.journal import Means
 from cyclegan.training.schedules import LearningRate
 from cyclegan.training.scoring import Scorer, best_states, summary, write_scores
-from cyclegan.training.stop import Stopper
+from cyclegan.training.stop import Stopper, ignore_ends_of_workers
 from cyclegan.training.trainer import Trainer
 from cyclegan.whole_files import write_whole
 
@@ -188,17 +188,6 @@ class Run:
 
     def _epoch(self) -> None:
         """From where the run is to the end of the epoch, or of the run."""
-        try:
-            self._train_epoch()
-        except RuntimeError as error:  # raised wherever the loop is when the system tells of the worker's end
-            if "DataLoader worker (pid" not in str(error):
-                raise
-            raise WorkerLost(
-                "a loader worker died, often for want of memory; --resume auto goes on from the newest state "
-                "(fewer data.workers need less)"
-            ) from None
-
-    def _train_epoch(self) -> None:
         progress = self.progress
         for batch in self._batches():
             losses = self.trainer.update(batch, self.rate.factor(progress.epoch, progress.images))
@@ -215,10 +204,21 @@ class Run:
     def _batches(self) -> Iterator[dict[str, Tensor]]:
         """The rest of the epoch's batches, on the device."""
         self.batches.epoch, self.batches.start = self.progress.epoch, self.progress.place // self.global_batch
-        batches = iter(self.loader)
+        batches = None
         while True:
             asked = time.monotonic()
-            batch = next(batches, None)
+            try:
+                if batches is None:
+                    batches = iter(self.loader)
+                    ignore_ends_of_workers()
+                batch = next(batches, None)
+            except RuntimeError as error:
+                if "DataLoader worker (pid" not in str(error):
+                    raise
+                raise WorkerLost(
+                    "a loader worker died, often for want of memory; --resume auto goes on from the newest state "
+                    "(fewer data.workers need less)"
+                ) from None
             self.chronicle.journal.waited += time.monotonic() - asked
             if batch is None:
                 return

@@ -50,3 +50,13 @@ class Stopper:
             self.received = number
             return signal.Signals(number).name
         return "training.max_time" if flags[1] else None
+
+
+def ignore_ends_of_workers() -> None:
+    """Leave it to the loader's `next` to notice that a worker died.
+
+    PyTorch's handler of SIGCHLD, set when a loader starts its workers, raises wherever the program happens to be: in
+    the middle of an update, or of a save.
+    """
+    if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
