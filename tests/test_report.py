@@ -62,7 +62,7 @@ def run(tmp_path):
     (folder / "log").mkdir(parents=True)
     (folder / "samples").mkdir()
     config = load_config({"name": "run", "algorithm": {"name": "cyclegan", "cycle": 7.5}, "training": {"epochs": 3}})
-    config.data.A.background = HOSTILE
+    config.schedule.watch = HOSTILE
     (folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
     lines = [line(images) for images in range(100, 3000, 100)]
     lines.append({"images": 3000, "metrics/kid_AtoB": 0.03, f"metrics/{HOSTILE}": 1.0})
@@ -97,7 +97,7 @@ def test_hostile_names_and_values_stay_text(page):
     assert len(page.of("script")) == 1
     assert not [attributes for _, attributes in page.tags if any(name.startswith("on") for name in attributes)]
     assert {image["class"] for image in page.of("img")} == {"frame"}
-    for where in ("background", "command", "inverted"):
+    for where in ("watch", "command", "inverted"):
         assert where in page.text
     assert page.text.count(HOSTILE) == 3  # table of differences, remark, environment; YAML quotes it its own way
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -146,11 +147,16 @@ def _has(run: Path, direction: str) -> bool:
 
 def _counterparts(files: list[Path], folder: Path, others: list[Path], other: Path | None) -> dict[Path, Path]:
     """The true picture of each file, by its name; none unless every file has one, lest names agree by chance."""
-    by_name = {path.relative_to(other).with_suffix(""): path for path in others}
-    names = {path: path.relative_to(folder).with_suffix("") for path in files}
+    by_name = {_subject(path, other): path for path in others}
+    names = {path: _subject(path, folder) for path in files}
     if not all(name in by_name for name in names.values()):
         return {}
     return {path: by_name[name] for path, name in names.items()}
+
+
+def _subject(path: Path, folder: Path) -> str:
+    """A picture's name without what tells its domain: facades and maps call both sides 1_A and 1_B."""
+    return re.sub(r"_[AB]$", "", path.relative_to(folder).with_suffix("").as_posix())
 
 
 def _translate(way: Direction, batch_size: int, device: str) -> tuple[dict, Block, int]:

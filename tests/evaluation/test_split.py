@@ -63,6 +63,14 @@ def test_names_that_match_by_chance_only_are_no_counterparts(run: Path):
     assert results["AtoB"]["scores"] == {} and set(results["BtoA"]["scores"]) == {"MAE", "PSNR", "SSIM"}
 
 
+def test_sides_called_a_and_b_are_counterparts(run: Path):
+    root = data_root(run)
+    for domain in "AB":
+        for path in (root / f"test{domain}").iterdir():
+            path.rename(path.with_stem(f"{path.stem}_{domain}"))
+    assert set(translate_split(run)["AtoB"]["scores"]) == {"MAE", "PSNR", "SSIM"}
+
+
 def test_one_domain_is_enough(run: Path):
     root = data_root(run)
     (root / "testB").rename(root / "away")
