@@ -96,10 +96,14 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _extractor(options: argparse.Namespace, protocol: str) -> Extractor:
-    device = _device(options.device)
-    if options.extractor != "inception":
-        return make_extractor(options.extractor, device=device)
-    return inception(protocol, options.dims, options.inception_weights, device, options.allow_random_weights)
+    return make_extractor(
+        options.extractor,
+        protocol,
+        options.dims,
+        options.inception_weights,
+        _device(options.device),
+        options.allow_random_weights,
+    )
 
 
 def _device(name: str | None) -> torch.device:

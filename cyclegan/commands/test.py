@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from cyclegan.evaluation.extractors import Extractor, inception, make_extractor
+from cyclegan.evaluation.extractors import make_extractor
 from cyclegan.evaluation.protocols import PROTOCOLS
 from cyclegan.evaluation.split import translate_split
 
@@ -36,7 +36,11 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     metrics = [name for name in options.metrics.split(",") if name]
-    extractor = _extractor(options, device) if metrics else None
+    extractor = None
+    if metrics:
+        extractor = make_extractor(
+            options.extractor, options.protocol, weights=options.inception_weights, device=device
+        )
     results = translate_split(
         options.run, options.split, options.direction, device, options.batch_size, metrics, extractor
     )
@@ -46,9 +50,3 @@ def main(arguments: list[str]) -> int:
             print("  " + line[0].ljust(20) + "".join(cell.rjust(12) for cell in line[1:3]) + f"   {line[3]}")
     print(f"\ngallery: {options.run / options.split / 'index.html'}")
     return 0
-
-
-def _extractor(options: argparse.Namespace, device: str) -> Extractor:
-    if options.extractor == "inception":
-        return inception(options.protocol, weights=options.inception_weights, device=device)
-    return make_extractor(options.extractor, device=device)

@@ -81,11 +81,19 @@ class Extractor:
 
 
 def make_extractor(
-    name: str = "inception", protocol: str = "pytorch-fid", layer: int = 2048, device: torch.device | str = "cpu"
+    name: str = "inception",
+    protocol: str = "pytorch-fid",
+    layer: int = 2048,
+    weights: Path | str | None = None,
+    device: torch.device | str = "cpu",
+    allow_random_weights: bool = False,
 ) -> Extractor:
-    """An extractor by its name (`inception`, `effnet-lite0`) or by the path of a TorchScript or torch.export file."""
+    """An extractor by its name (`inception`, `effnet-lite0`) or by the path of a TorchScript or torch.export file.
+
+    All but the name and the device are for `inception`.
+    """
     if name == "inception":
-        return inception(protocol, layer, device=device)
+        return inception(protocol, layer, weights, device, allow_random_weights)
     if name == "effnet-lite0":
         return efficientnet_lite0(device)
     if Path(name).is_file():

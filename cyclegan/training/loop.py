@@ -34,7 +34,7 @@ from cyclegan.training import checkpoint
 from cyclegan.training.chronicle import Chronicle
 from cyclegan.training.journal import Means
 from cyclegan.training.schedules import LearningRate
-from cyclegan.training.scoring import Scorer, best_states, summary, write_scores
+from cyclegan.training.scoring import Scorer, best_states, summary, was_scored, write_scores
 from cyclegan.training.stop import Stopper, ignore_ends_of_workers
 from cyclegan.training.trainer import Trainer
 from cyclegan.whole_files import write_whole
@@ -396,7 +396,7 @@ class Run:
         if self.accelerator.is_main_process:
             checkpoint.abandon_newer(self.states, state)
         self.rate.load_state_dict(shared["rate"])
-        self.score_due = shared["score_due"] and self.scorer is not None
+        self.score_due = shared["score_due"] and self.scorer is not None and not was_scored(state)
         self.chronicle.doctor.load_state_dict(shared["doctor"])
         self.progress = Progress(**manifest["progress"])
         self.say(f"resumed from {state}: {self.progress.images} images, epoch {self.progress.epoch + 1}")

@@ -15,7 +15,7 @@ from cyclegan.data.folders import find_split
 from cyclegan.data.transforms import PlainTransform
 from cyclegan.evaluation.card import save_card
 from cyclegan.evaluation.evaluator import check_metrics, evaluate, higher_is_better, side_of
-from cyclegan.evaluation.extractors import inception, make_extractor
+from cyclegan.evaluation.extractors import make_extractor
 from cyclegan.evaluation.features import Pictures, to_bytes
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.training.chronicle import evaluating
@@ -37,10 +37,9 @@ class Scorer:
         self.config, self.accelerator = config, accelerator
         section = config.evaluation
         check_metrics(section.metrics)
-        if section.extractor == "inception":
-            self.extractor = inception(section.protocol, weights=section.inception_weights, device=accelerator.device)
-        else:
-            self.extractor = make_extractor(section.extractor, device=accelerator.device)
+        self.extractor = make_extractor(
+            section.extractor, section.protocol, weights=section.inception_weights, device=accelerator.device
+        )
         self.sources = find_split(config.data, "test")
         references = find_split(config.data, section.reference)
         if not self.sources or not references:
@@ -111,6 +110,10 @@ def rank_of(name: str, value: float) -> float:
 def write_scores(state: Path, scores: dict[str, float]) -> None:
     """Beside a state that was saved before it was scored."""
     write_whole(state / "scores.json", json.dumps(scores))
+
+
+def was_scored(state: Path) -> bool:
+    return (state / "scores.json").exists()
 
 
 def best_states(states: list[Path], by: str | None, keep: int) -> set[Path]:

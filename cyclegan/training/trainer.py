@@ -104,7 +104,7 @@ class Trainer:
                 loss = sum(terms.values())
                 self.accelerator.backward(loss, inputs=self.parameters[name])
                 self._step(name, rate)
-                noted = {name: loss, **{f"{name}/{term}": value for term, value in terms.items()}}
+                noted = {name: loss.detach(), **{f"{name}/{term}": value.detach() for term, value in terms.items()}}
                 self.means.add(noted)
                 losses |= noted
         if self.accelerator.sync_gradients:

@@ -51,6 +51,14 @@ def test_a_scored_run_that_was_stopped_goes_on_to_the_same_weights_and_scores(op
     assert same_weights(whole, parts) and scores(whole) == scores(parts)
 
 
+def test_a_state_that_was_scored_is_not_scored_again_when_it_is_gone_on_from(options: dict):
+    options = merged(options, **SCORED)
+    train(merged(options, training={"max_images": 8}))
+    run = train(options)
+    lines = [line["images"] for line in read_metrics(run / "log" / "metrics.jsonl") if KID in line]
+    assert lines == [4, 8, 12, 16]
+
+
 def test_two_processes_score_together_what_one_scores_alone(options: dict):
     options = merged(options, **SCORED)
     done = run_training(merged({**options, "name": "two"}, training={"max_images": 8}), 2)
