@@ -142,6 +142,9 @@ class Training(Section):
     )
     ema: Fraction = Field(0.0, description="decay of the average of the generators' weights; 0 shows the raw ones")
     clip: PositiveFloat | None = Field(None, description="largest norm of an optimizer's gradient")
+    rollbacks: NonNegativeInt = Field(
+        0, description="how often to go back to the last good state, with a new seed, once the doctor sees bad weights"
+    )
 
 
 class Speed(Section):
