@@ -91,6 +91,18 @@ class Data(Section):
     workers: NonNegativeInt = Field(2, description="loader processes for each training process; 0 loads in the loop")
 
 
+class DiffAugment(Section):
+    policy: list[Literal["colour", "translation", "cutout"]] = Field(
+        [], description="ways in which what discriminators see is varied (Zhao et al. 2020); none: it is not"
+    )
+    p: Probability = Field(1.0, description="probability of each way for each picture; with a target, where it starts")
+    target: Probability | None = Field(
+        None,
+        description="adapt p until so much of real pictures' scores is on their side, 0.6 in the paper; null: fixed",
+    )
+    ramp_images: PositiveInt = Field(500_000, description="real pictures in which an adaptive p can go from 0 to 1")
+
+
 class Initial(Section):
     name: Literal["normal", "xavier", "kaiming", "orthogonal"] = Field("normal", description="distribution")
     gain: PositiveFloat = Field(0.02, description="standard deviation of normal, gain of xavier and orthogonal")
@@ -200,6 +212,7 @@ class Config(Section):
     algorithm: dict[str, Any] = Field({}, description="name (default cyclegan) and options of the algorithm")
     generator: dict[str, Any] = Field({}, description="name (default resnet) and options of the generators")
     discriminator: dict[str, Any] = Field({}, description="name (default patch) and options of the discriminators")
+    diffaugment: DiffAugment = DiffAugment()
     init: Initial = Initial()
     data: Data = Data()
     optimizer: Optimizer = Optimizer()

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from cyclegan.config import Config, ConfigError, build, complete
+from cyclegan.losses import MIDDLE, Adversarial, Scores, critic_loss
 from cyclegan.networks import DISCRIMINATORS, GENERATORS, build_generator
+from cyclegan.networks.diffaugment import DiffAugment, adaptive, attach
 from cyclegan.networks.initialize import initialize
 
 Terms = dict[str, Tensor]
@@ -73,7 +75,20 @@ def new_generator(config: Config, source: str, target: str) -> nn.Module:
 def new_discriminator(config: Config, channels: int) -> nn.Module:
     """A fresh discriminator for pictures (or stacks of pictures) with so many channels."""
     discriminator = build("discriminator", DISCRIMINATORS, config.discriminator, in_channels=channels)
-    return initialize(discriminator, config.init.name, config.init.gain)
+    initialize(discriminator, config.init.name, config.init.gain)
+    if config.diffaugment.policy:
+        attach(discriminator, DiffAugment(**config.diffaugment.model_dump()))
+    return discriminator
+
+
+def judge(critic: nn.Module, real: Tensor, fake: Tensor, kind: Adversarial = "lsgan") -> Tensor:
+    """`critic_loss` of a discriminator on pictures; an adaptive augmentation hears how the real ones were judged."""
+    scores: Scores = critic(real)
+    if augmentation := adaptive(critic):
+        if kind not in MIDDLE:
+            raise ConfigError(f"diffaugment.target: {kind}'s scores have no middle; use a fixed p (target: null)")
+        augmentation.hear(scores, MIDDLE[kind])
+    return critic_loss(scores, critic(fake), kind)
 
 
 def _load(name: str) -> type[Algorithm]:

@@ -98,4 +98,7 @@ def _discriminators(source: Path, about: Mapping[str, Any], one_way: bool) -> di
     for name, weights in found.items():
         if any("parametrizations" in key for key in weights):
             raise ReferenceFileError(f"{state}: the reference has no {name} with spectral normalisation")
-    return found
+    return {
+        name: {key: value for key, value in weights.items() if not key.startswith("diffaugment.")}
+        for name, weights in found.items()
+    }

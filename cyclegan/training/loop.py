@@ -287,7 +287,9 @@ class Run:
         if bad:
             self._give_up(", ".join(bad))
         progress, trainer = self.progress, self.trainer
-        self.chronicle.add_curves(progress.images, progress.epoch, trainer.steps, {**losses, **trainer.rates()})
+        self.chronicle.add_curves(
+            progress.images, progress.epoch, trainer.steps, {**losses, **trainer.rates(), **trainer.strengths()}
+        )
         self.bar.set_description(f"epoch {-(-progress.images // self.epoch_images)}", refresh=False)
         self.bar.set_postfix({name: f"{losses[name]:.3f}" for name in trainer.optimizers})
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cyclegan.algorithms import build_algorithm
 from cyclegan.config import Config, ConfigError
 from cyclegan.inference.initial import Start, init_from
+from cyclegan.networks.diffaugment import adaptive
 from cyclegan.training import checkpoint
 from cyclegan.training.ema import Ema
 from cyclegan.training.journal import Means
@@ -41,6 +42,8 @@ class Trainer:
         for generator in self.generators.values():
             generator.checkpointing = config.speed.checkpointing
         self.ema = Ema(self.generators, config.training.ema) if config.training.ema else None
+        found = {name: adaptive(network) for name, network in self.networks.items()}
+        self.adaptive = {name: augmentation for name, augmentation in found.items() if augmentation}
         self._prepare_networks()
         self.parameters = {
             name: [parameter for network in networks for parameter in network.parameters()]
@@ -109,6 +112,8 @@ class Trainer:
                 losses |= noted
         if self.accelerator.sync_gradients:
             self.steps += 1
+            for augmentation in self.adaptive.values():
+                augmentation.adapt(self.accelerator.reduce(augmentation.heard))
             if self.ema:
                 self.ema.update(self.generators)
         return losses
@@ -127,6 +132,10 @@ class Trainer:
         """The learning rates of the last update."""
         return {f"lr/{name}": optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()}
 
+    def strengths(self) -> dict[str, float]:
+        """Of adaptive augmentation, by discriminator."""
+        return {f"diffaugment/{name}": augmentation.p.item() for name, augmentation in self.adaptive.items()}
+
     def not_finite(self) -> list[str]:
         """Networks with weights that are infinite or not a number."""
         return [
@@ -141,6 +150,7 @@ class Trainer:
         """What all processes have in common."""
         scaler = self.accelerator.scaler
         return {
+            "algorithm": dict(self.algorithm.named_buffers(recurse=False)),  # counters, say
             "networks": {name: network.state_dict() for name, network in self.networks.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "scaler": scaler.state_dict() if scaler else {},
@@ -150,6 +160,8 @@ class Trainer:
 
     def load_shared_state(self, state: dict[str, Any]) -> None:
         """Raises RuntimeError, ValueError or KeyError, as torch does, where names or shapes do not fit."""
+        for name, buffer in self.algorithm.named_buffers(recurse=False):
+            buffer.copy_(state.get("algorithm", {}).get(name, buffer))
         for name, network in self.networks.items():
             network.load_state_dict(state["networks"][name])
         for name, optimizer in self.optimizers.items():

@@ -7,14 +7,24 @@ import torch
 
 from cyclegan.algorithms import Algorithm, algorithms, build_algorithm
 from cyclegan.config import load_config
+from cyclegan.networks.diffaugment import DiffAugment
 
 NETWORKS = {"generator": {"name": "resnet", "width": 4, "blocks": 1}, "discriminator": {"width": 4, "layers": 2}}
 
 
 @pytest.fixture(params=sorted(algorithms()))
-def algorithm(request: pytest.FixtureRequest) -> Algorithm:
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def build(name: str, **sections) -> Algorithm:
     torch.manual_seed(0)
-    return build_algorithm(load_config({"name": "x", "algorithm": {"name": request.param}, **NETWORKS}))
+    return build_algorithm(load_config({"name": "x", "algorithm": {"name": name}, **NETWORKS, **sections}))
+
+
+@pytest.fixture
+def algorithm(name: str) -> Algorithm:
+    return build(name)
 
 
 @pytest.fixture
@@ -38,6 +48,13 @@ def test_every_trained_parameter_gets_a_gradient_from_its_own_loss(algorithm: Al
         parameters = [p for network in trained[optimizer] for p in network.parameters()]
         sum(terms.values()).backward(inputs=parameters)
         assert all(parameter.grad is not None for parameter in parameters)
+
+
+def test_adaptive_augmentation_hears_of_every_real_picture(name: str, batch: dict):
+    algorithm = build(name, diffaugment={"policy": ["colour"], "target": 0.6})
+    list(algorithm.losses(batch))
+    augmentations = [part for part in algorithm.modules() if isinstance(part, DiffAugment)]
+    assert augmentations and all(augmentation.heard[1] >= 1 for augmentation in augmentations)  # else: use `judge`
 
 
 def test_trained_networks_are_attributes_and_each_has_one_optimizer(algorithm: Algorithm):

@@ -9,7 +9,7 @@ from torch import nn
 
 from cyclegan.algorithms import build_algorithm
 from cyclegan.algorithms.cyclegan import CycleGAN
-from cyclegan.config import load_config
+from cyclegan.config import ConfigError, load_config
 
 
 def cyclegan(networks: dict | None = None, **options) -> CycleGAN:
@@ -209,6 +209,33 @@ def test_weights_scale_their_terms():
     doubled = dict(cyclegan(cycle=20, identity=2.5).losses(pair()))["generators"]
     assert doubled["cycle_A"].item() == pytest.approx(2 * terms["cycle_A"].item())
     assert doubled["identity_B"].item() == pytest.approx(terms["identity_B"].item() / 2)
+
+
+def test_each_direction_may_have_its_own_cycle_weight():
+    plain = dict(cyclegan(cycle=1).losses(pair()))["generators"]
+    terms = dict(cyclegan(cycle={"A": 10, "B": 5}).losses(pair()))["generators"]
+    assert terms["cycle_A"].item() == pytest.approx(10 * plain["cycle_A"].item())
+    assert terms["cycle_B"].item() == pytest.approx(5 * plain["cycle_B"].item())
+    with pytest.raises(ConfigError, match=r"algorithm\.cycle: a weight for A and one for B"):
+        cyclegan(cycle={"A": 10})
+
+
+def test_r1_comes_every_few_updates_and_so_many_times_as_heavy():
+    ours, always = cyclegan(r1=2, r1_every=3, pool=0), cyclegan(r1=2, pool=0)
+    terms = [dict(ours.losses(pair()))["discriminators"] for _ in range(4)]
+    assert [set(term) for term in terms] == [
+        {"A", "B", "r1_A", "r1_B"},
+        {"A", "B"},
+        {"A", "B"},
+        {"A", "B", "r1_A", "r1_B"},
+    ]
+    each = dict(always.losses(pair()))["discriminators"]
+    assert terms[0]["r1_A"].item() == pytest.approx(3 * each["r1_A"].item(), rel=1e-4)
+
+
+def test_a_multiscale_discriminator_trains():
+    ours = cyclegan({"discriminator": {"name": "multiscale", "width": 4, "layers": 1, "scales": 2}}, r1=1)
+    assert all(torch.tensor(value).isfinite() for value in our_step(ours, sgd(ours, 0.01), pair()).values())
 
 
 def test_domains_may_differ_in_channels():

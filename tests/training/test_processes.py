@@ -60,6 +60,7 @@ def test_fifty_updates_of_several_processes_are_those_of_one(processes: int, opt
 
 def test_two_processes_resume_to_the_same_weights_as_uninterrupted(options: dict):
     options = merged(options, algorithm={"name": "cyclegan", "pool": 2}, training={"ema": 0.9, "accumulate": 2})
+    options["diffaugment"] = {"policy": ["colour", "cutout"], "p": 0.5, "target": 0.6}
     for name, limit in (("whole", None), ("parts", 12), ("parts", None)):
         done = run_training(merged({**options, "name": name}, training={"max_images": limit}), 2)
         assert done.returncode == 0, done.stderr
@@ -68,6 +69,8 @@ def test_two_processes_resume_to_the_same_weights_as_uninterrupted(options: dict
     assert same_weights(whole, whole.with_name("parts"))
     state = torch.load(whole / "state" / "000000016" / "rank1.pt", weights_only=True)
     assert len(state["memory"]["past_a"]["_extra_state"]) == 2
+    shared = torch.load(whole / "state" / "000000016" / "shared.pt", weights_only=True)
+    assert shared["trainer"]["networks"]["D_A"]["diffaugment.signs"][1] == 16  # what both processes heard
 
 
 def test_a_command_line_mistake_is_one_line_on_each_process(options: dict):
