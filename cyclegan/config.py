@@ -103,6 +103,21 @@ class DiffAugment(Section):
     ramp_images: PositiveInt = Field(500_000, description="real pictures in which an adaptive p can go from 0 to 1")
 
 
+class ContentTerms(Section):
+    ssim: NonNegativeFloat = Field(0.0, description="weight of 1 - SSIM of pictures and their translations")
+    ms_ssim: NonNegativeFloat = Field(0.0, description="weight of 1 - MS-SSIM; sides of 176 pixels and more")
+    edges: NonNegativeFloat = Field(0.0, description="weight of 1 - the correlation of their edges (Sobel, luminance)")
+    vgg: NonNegativeFloat = Field(0.0, description="weight of the mean absolute difference of their VGG features")
+    lpips: NonNegativeFloat = Field(0.0, description="weight of LPIPS; needs `pip install lpips` and lpips_weights")
+    tv: NonNegativeFloat = Field(0.0, description="weight of the translation's total variation, against noise")
+    vgg_network: Literal["vgg16", "vgg19"] = Field("vgg19", description="torchvision's, trained on ImageNet")
+    vgg_layers: list[str] = Field(["relu4_1"], description="relu1_1 … relu5_4; the deeper, the less colour counts")
+    vgg_pooling: Literal["max", "average"] = Field("max", description="max as trained, average is smoother")
+    vgg_weights: Folder | None = Field(None, description="torchvision's file, where it is not downloaded")
+    lpips_trunk: Literal["alex", "vgg"] = Field("alex", description="network whose features LPIPS compares")
+    lpips_weights: Folder | None = Field(None, description="torchvision's file of the trunk")
+
+
 class Initial(Section):
     name: Literal["normal", "xavier", "kaiming", "orthogonal"] = Field("normal", description="distribution")
     gain: PositiveFloat = Field(0.02, description="standard deviation of normal, gain of xavier and orthogonal")
@@ -213,6 +228,7 @@ class Config(Section):
     generator: dict[str, Any] = Field({}, description="name (default resnet) and options of the generators")
     discriminator: dict[str, Any] = Field({}, description="name (default patch) and options of the discriminators")
     diffaugment: DiffAugment = DiffAugment()
+    terms: ContentTerms = ContentTerms()
     init: Initial = Initial()
     data: Data = Data()
     optimizer: Optimizer = Optimizer()

@@ -34,7 +34,9 @@ class Algorithm(nn.Module):
     def losses(self, batch: dict[str, Tensor]) -> Iterator[tuple[str, Terms]]:
         """Yield (optimizer, terms) in update order; the terms add up to its loss.
 
-        The loop updates that optimizer's networks before it asks for the next pair.
+        The loop updates that optimizer's networks before it asks for the next pair. Translations go into the batch, as
+        "fake_B" of A and "fake_A" of B, before the pair whose optimizer trains their generator: there the loop adds the
+        terms that any algorithm may have (the `terms` section).
         """
 
 

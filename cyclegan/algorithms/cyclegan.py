@@ -89,7 +89,7 @@ class CycleGAN(Algorithm):
         ways = [self._way(side, batch) for side in self.sides]
         terms, fakes = {}, {}
         for way in ways:
-            fakes[way.target] = fake = way.there(way.real)
+            fakes[way.target] = batch[f"fake_{way.target}"] = fake = way.there(way.real)
             terms[f"adversarial_{way.target}"] = gan_loss(way.critic(fake), self.adversarial)
             terms[f"cycle_{way.source}"] = self.cycle[way.source] * l1_loss(way.back(fake), way.real)
             if self.identity:

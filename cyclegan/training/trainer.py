@@ -18,6 +18,7 @@ from cyclegan.training import checkpoint
 from cyclegan.training.ema import Ema
 from cyclegan.training.journal import Means
 from cyclegan.training.optimizers import check_groups, new_optimizer
+from cyclegan.training.terms import Content
 
 
 class Trainer:
@@ -41,6 +42,7 @@ class Trainer:
         self.generators = self.algorithm.generators()
         for generator in self.generators.values():
             generator.checkpointing = config.speed.checkpointing
+        self.content = Content(config.terms, accelerator, self.dtype)
         self.ema = Ema(self.generators, config.training.ema) if config.training.ema else None
         found = {name: adaptive(network) for name, network in self.networks.items()}
         self.adaptive = {name: augmentation for name, augmentation in found.items() if augmentation}
@@ -48,6 +50,10 @@ class Trainer:
         self.parameters = {
             name: [parameter for network in networks for parameter in network.parameters()]
             for name, networks in self.algorithm.trained().items()
+        }
+        self.directions = {
+            name: [d for d, network in self.generators.items() if any(next(network.parameters()) is p for p in own)]
+            for name, own in self.parameters.items()
         }
         check_groups(config.optimizer, self.parameters)
         self.optimizers = {
@@ -104,6 +110,8 @@ class Trainer:
             for name, terms in self.algorithm.losses(batch):
                 if name in losses and self.config.training.accumulate > 1:
                     raise ConfigError(f"training.accumulate: not with several updates of {name} for one batch")
+                if self.content.terms and name not in losses:
+                    terms = {**terms, **self._content_terms(name, batch)}
                 loss = sum(terms.values())
                 self.accelerator.backward(loss, inputs=self.parameters[name])
                 self._step(name, rate)
@@ -117,6 +125,17 @@ class Trainer:
             if self.ema:
                 self.ema.update(self.generators)
         return losses
+
+    def _content_terms(self, optimizer: str, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Of the translations by the generators that this optimizer trains."""
+        terms = {}
+        for source, target in (direction.split("to") for direction in self.directions[optimizer]):
+            if (fake := batch.get(f"fake_{target}")) is not None:
+                content = self.content(batch[source], fake)
+                terms |= {f"{name}_{target}": value for name, value in content.items()}
+        if self.directions[optimizer] and not terms:
+            raise ConfigError(f"terms: {self.config.algorithm['name']} does not tell its translations; leave them out")
+        return terms
 
     def _step(self, name: str, rate: float) -> None:
         optimizer = self.optimizers[name]

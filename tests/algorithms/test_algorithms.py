@@ -10,6 +10,7 @@ from cyclegan.config import load_config
 from cyclegan.networks.diffaugment import DiffAugment
 
 NETWORKS = {"generator": {"name": "resnet", "width": 4, "blocks": 1}, "discriminator": {"width": 4, "layers": 2}}
+OWN_NETWORKS: dict[str, dict] = {}  # of algorithms that need others
 
 
 @pytest.fixture(params=sorted(algorithms()))
@@ -19,7 +20,9 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def build(name: str, **sections) -> Algorithm:
     torch.manual_seed(0)
-    return build_algorithm(load_config({"name": "x", "algorithm": {"name": name}, **NETWORKS, **sections}))
+    return build_algorithm(
+        load_config({"name": "x", "algorithm": {"name": name}, **OWN_NETWORKS.get(name, NETWORKS), **sections})
+    )
 
 
 @pytest.fixture
