@@ -63,6 +63,9 @@ class Domain(Section):
     test: Folder | None = Field(None, description="folder of test pictures; found below data.root if not given")
     channels: Literal[1, 3] = Field(3, description="3 for colour, 1 for grey")
     background: Colour = Field("white", description="colour behind transparent pixels: a name or '#rrggbb'")
+    mask: Folder | None = Field(
+        None, description="folder of masks named like the training pictures: translate white, keep black as it is"
+    )
     augment: list[dict[str, Any]] = Field(
         [], description="albumentations after crop and flip, e.g. [{name: ColorJitter, hue: 0.05, p: 0.5}]"
     )

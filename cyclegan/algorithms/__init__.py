@@ -22,6 +22,8 @@ GIVEN = ("in_channels", "out_channels")  # follow from the data, not from option
 class Algorithm(nn.Module):
     """Networks, who trains them, and their losses."""
 
+    takes_masks = False  # whether losses() heeds "A_mask" and "B_mask"
+
     @abstractmethod
     def trained(self) -> dict[str, list[nn.Module]]:
         """The networks that each optimizer updates."""
@@ -47,7 +49,14 @@ def algorithms() -> dict[str, type[Algorithm]]:
 
 def build_algorithm(config: Config) -> Algorithm:
     """The algorithm of a run with fresh networks. Raises ConfigError for options that it does not know."""
-    return build("algorithm", algorithms(), config.algorithm, config)
+    algorithm = build("algorithm", algorithms(), config.algorithm, config)
+    for domain in ("A", "B"):
+        if getattr(config.data, domain).mask and not algorithm.takes_masks:
+            able = ", ".join(name for name, kind in algorithms().items() if kind.takes_masks)
+            raise ConfigError(f"data.{domain}.mask: {config.algorithm['name']} takes no masks; {able} would")
+        if getattr(config.data, domain).mask and config.data.A.channels != config.data.B.channels:
+            raise ConfigError(f"data.{domain}.mask: A and B must have as many channels, for what is kept as it is")
+    return algorithm
 
 
 def complete_config(config: Config) -> Config:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cyclegan.algorithms import Algorithm, Terms, judge, new_discriminator, new_generator
 from cyclegan.config import Config, ConfigError
-from cyclegan.losses import Adversarial, gan_loss, gradient_penalty, l1_loss, r1_penalty
+from cyclegan.losses import Adversarial, gan_loss, gradient_penalty, l1_loss, r1_penalty, within
 from cyclegan.replay import ReplayPool
 
 
@@ -26,10 +26,14 @@ class Way(NamedTuple):
     back: nn.Module
     critic: nn.Module  # judges pictures of the target domain
     past: ReplayPool
+    mask: Tensor | None  # (N, 1, H, W), 1 where `real` is to be translated
+    goal_mask: Tensor | None
 
 
 class CycleGAN(Algorithm):
     """Two generators and two discriminators; equation 3 of the paper, identity loss as in its section 5.2.
+
+    With masks, translations are pasted into their pictures, and cycle and identity loss look inside the masks only.
 
     Args:
         adversarial: lsgan (the paper's), vanilla, nonsaturating, hinge, wgan or wgan-gp
@@ -44,6 +48,8 @@ class CycleGAN(Algorithm):
         r1: weight of the penalty on the discriminators' gradients at real pictures (Mescheder et al. 2018); 0 is none
         r1_every: updates of the discriminators between two penalties, each then so many times as heavy
     """
+
+    takes_masks = True
 
     def __init__(
         self,
@@ -89,11 +95,13 @@ class CycleGAN(Algorithm):
         ways = [self._way(side, batch) for side in self.sides]
         terms, fakes = {}, {}
         for way in ways:
-            fakes[way.target] = batch[f"fake_{way.target}"] = fake = way.there(way.real)
+            fake = within(way.mask, way.there(way.real), way.real)
+            fakes[way.target] = batch[f"fake_{way.target}"] = fake
             terms[f"adversarial_{way.target}"] = gan_loss(way.critic(fake), self.adversarial)
-            terms[f"cycle_{way.source}"] = self.cycle[way.source] * l1_loss(way.back(fake), way.real)
+            terms[f"cycle_{way.source}"] = self.cycle[way.source] * l1_loss(way.back(fake), way.real, way.mask)
             if self.identity:
-                terms[f"identity_{way.target}"] = self.identity * l1_loss(way.there(way.goal), way.goal)
+                same = l1_loss(way.there(way.goal), way.goal, way.goal_mask)
+                terms[f"identity_{way.target}"] = self.identity * same
         yield "generators", terms
 
         shown = {way.target: way.past.swap(fakes[way.target]) for way in ways}
@@ -113,9 +121,10 @@ class CycleGAN(Algorithm):
                 _clamp([way.critic for way in ways], self.clamp)
 
     def _way(self, side: str, batch: dict[str, Tensor]) -> Way:
+        (a, mask_a), (b, mask_b) = ((batch[domain], batch.get(f"{domain}_mask")) for domain in ("A", "B"))
         if side == "A":
-            return Way("A", "B", batch["A"], batch["B"], self.G_AB, self.G_BA, self.D_B, self.past_b)
-        return Way("B", "A", batch["B"], batch["A"], self.G_BA, self.G_AB, self.D_A, self.past_a)
+            return Way("A", "B", a, b, self.G_AB, self.G_BA, self.D_B, self.past_b, mask_a, mask_b)
+        return Way("B", "A", b, a, self.G_BA, self.G_AB, self.D_A, self.past_a, mask_b, mask_a)
 
 
 @torch.no_grad()

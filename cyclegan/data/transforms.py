@@ -11,11 +11,13 @@ from typing import Any
 
 import albumentations
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 from cyclegan.config import ConfigError, Data, Size
 from cyclegan.data.images import read_image, to_tensor
+from cyclegan.data.masks import read_mask, resized_mask
 
 
 class Transform:
@@ -47,6 +49,15 @@ class Transform:
         pixels = resized(read_image(path, self.channels, self.background), self._size)
         self.augment.set_random_seed(seed)
         return to_tensor(self.augment(image=pixels)["image"])
+
+    def with_mask(self, path: Path, mask: Path, seed: int) -> tuple[Tensor, Tensor]:
+        """What a call gives, and the picture's mask, (1, height, width) in [0, 1], cropped and flipped alike."""
+        pixels = read_image(path, self.channels, self.background)
+        shape = read_mask(mask, pixels.shape[:2])
+        pixels = resized(pixels, self._size)
+        self.augment.set_random_seed(seed)
+        both = self.augment(image=pixels, mask=resized_mask(shape, pixels.shape[:2]))
+        return to_tensor(both["image"]), torch.from_numpy(np.array(both["mask"], dtype=np.float32)[None] / 255)
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
         """The sides before the crop, for a picture with these."""

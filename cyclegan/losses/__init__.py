@@ -67,6 +67,13 @@ def _added_up(scores: Scores, even: bool = False) -> Tensor:
     return torch.stack([part.sum() / (part[0].numel() ** 0.5 if even else 1) for part in maps]).sum()
 
 
-def l1_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference."""
-    return F.l1_loss(output, target)
+def l1_loss(output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean absolute difference; inside the (N, 1, H, W) mask, where there is one."""
+    if mask is None:
+        return F.l1_loss(output, target)
+    return (mask * (output - target).abs()).sum() / (mask.sum() * output.shape[1]).clamp(min=1)
+
+
+def within(mask: Tensor | None, image: Tensor, background: Tensor) -> Tensor:
+    """The image where the (N, 1, H, W) mask is 1, exactly the background where it is 0."""
+    return image if mask is None else mask * image + (1 - mask) * background

@@ -238,6 +238,49 @@ def test_a_multiscale_discriminator_trains():
     assert all(torch.tensor(value).isfinite() for value in our_step(ours, sgd(ours, 0.01), pair()).values())
 
 
+def masks() -> dict[str, torch.Tensor]:
+    mask = torch.zeros(2, 1, 32, 32)
+    mask[..., 8:20, 4:] = 1
+    return {"A_mask": mask}
+
+
+def test_outside_the_mask_the_translation_is_the_picture_itself():
+    ours, batch = cyclegan(), {**pair(), **masks()}
+    seen = []
+    ours.D_B.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    list(ours.losses(batch))
+    inside = batch["A_mask"].bool().expand(-1, 3, -1, -1)
+    for fake in (batch["fake_B"], seen[0]):
+        assert torch.equal(fake[~inside], batch["A"][~inside])
+        assert torch.equal(fake[inside], ours.G_AB(batch["A"])[inside])
+    assert torch.equal(batch["fake_A"], ours.G_BA(batch["B"]))  # B has no masks
+
+
+def test_the_cycle_loss_is_a_mean_inside_the_mask():
+    ours, batch = cyclegan(cycle=3, identity=2), {**pair(), **masks()}
+    terms = next(iter(ours.losses(batch)))[1]
+    inside = batch["A_mask"].bool().expand(-1, 3, -1, -1)
+    back = ours.G_BA(batch["fake_B"])
+    assert terms["cycle_A"].item() == pytest.approx(3 * (back - batch["A"])[inside].abs().mean().item(), rel=1e-5)
+    same = ours.G_BA(batch["A"])
+    assert terms["identity_A"].item() == pytest.approx(2 * (same - batch["A"])[inside].abs().mean().item(), rel=1e-5)
+
+
+def test_masks_of_ones_change_nothing_and_of_zeros_leave_no_gradient():
+    plain = next(iter(cyclegan().losses(pair())))[1]
+    ones = {f"{d}_mask": torch.ones(2, 1, 32, 32) for d in "AB"}
+    masked = next(iter(cyclegan().losses({**pair(), **ones})))[1]
+    assert {k: v.item() for k, v in masked.items()} == pytest.approx({k: v.item() for k, v in plain.items()})
+    nothing = next(iter(cyclegan().losses({**pair(), "A_mask": torch.zeros(2, 1, 32, 32)})))[1]
+    assert nothing["cycle_A"].item() == 0
+
+
+def test_masks_want_as_many_channels_on_both_sides(tmp_path):
+    data = {"A": {"channels": 1, "mask": str(tmp_path)}}
+    with pytest.raises(ConfigError, match=r"data\.A\.mask: A and B must have as many channels"):
+        cyclegan({"data": data}, identity=0)
+
+
 def test_domains_may_differ_in_channels():
     ours = cyclegan({"data": {"A": {"channels": 1}}}, identity=0)
     batch = {"A": torch.rand(1, 1, 32, 32), "B": torch.rand(1, 3, 32, 32)}

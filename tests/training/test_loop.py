@@ -343,3 +343,12 @@ def test_a_run_can_start_from_the_references_files(options: dict, tmp_path: Path
 def test_nothing_that_fits_to_start_from_is_said(options: dict, tmp_path: Path):
     with pytest.raises(UserError, match="init_from"):
         train({**options, "init_from": str(tmp_path / "nowhere")})
+
+
+def test_a_run_with_masks_trains_and_resumes(options: dict, tmp_path: Path):
+    write_pictures(tmp_path / "masks", 5, seed=9)
+    options = merged(options)
+    options["data"] = {**options["data"], "A": {"mask": str(tmp_path / "masks")}}
+    whole = train({**options, "name": "whole"})
+    train(merged({**options, "name": "parts"}, training={"max_images": 6}))
+    assert same_weights(whole, train({**options, "name": "parts"}))
