@@ -19,7 +19,7 @@ from tests.training.test_loop import same_weights, weights_of
 SGD = {
     "optimizer": {"name": "sgd", "lr": 1e-4},
     "speed": {"precision": "fp64"},
-    "algorithm": {"name": "cyclegan", "pool": 1000},
+    "algorithm": {"name": "cyclegan", "pool": 1000, "r1": 0.5, "r1_every": 2},
     "training": {"epochs": 5, "decay_epochs": 5, "batches_per_epoch": None},
     "data": {"epoch_size": 20, "workers": 1},
 }
