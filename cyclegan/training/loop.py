@@ -85,7 +85,7 @@ def new_accelerator(config: Config) -> Iterator[Accelerator]:
     if "fp16" in (config.speed.precision, launched) and not torch.accelerator.is_available():
         raise ConfigError("speed.precision: fp16 needs a GPU; on a CPU use bf16 or no")
     AcceleratorState._reset_state(reset_partial_state=False)
-    accelerator = Accelerator(
+    accelerator = _join_the_others(
         # Said aloud: else the processes that torchrun starts on a CPU would each train alone, in the same folder.
         cpu=not torch.accelerator.is_available(),
         mixed_precision="no" if config.speed.precision == "fp64" else config.speed.precision,
@@ -105,6 +105,18 @@ def new_accelerator(config: Config) -> Iterator[Accelerator]:
     finally:
         accelerator.end_training()
         accelerator.free_memory()
+
+
+def _join_the_others(**options: Any) -> Accelerator:
+    try:
+        return Accelerator(**options)
+    except RuntimeError as error:
+        if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+            raise
+        raise UserError(
+            f"processes that torchrun started again do not meet ({str(error).splitlines()[0]}); with --max-restarts "
+            "launch as TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun --standalone ... (or --rdzv_backend c10d)"
+        ) from None
 
 
 class Run:
