@@ -47,3 +47,29 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
 def l1_loss(output: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference."""
     return F.l1_loss(output, target)
+
+
+def patch_nce(query: Tensor, key: Tensor, temperature: float = 0.07, across: bool = False) -> Tensor:
+    """Each place of the query must be known again among those of the key (Park et al. 2020, equations 2 and 3).
+
+    Args:
+        query: (N, places, C) what the output shows at some places
+        key: (N, places, C) what the input shows there; a constant, to which no gradient goes
+        temperature: of the softmax over cosines
+        across: the other places of all N pictures are negatives, not only those of the same picture
+    """
+    query, key = F.normalize(query, dim=2), F.normalize(key.detach(), dim=2)
+    if across:
+        query, key = query.flatten(0, 1)[None], key.flatten(0, 1)[None]
+    logits = query @ key.transpose(1, 2) / temperature  # (N, places, places): the right answer is the diagonal
+    right = torch.arange(logits.shape[1], device=logits.device).repeat(len(logits))
+    return F.cross_entropy(logits.flatten(0, 1), right)
+
+
+def r1_penalty(score: Tensor, real: Tensor) -> Tensor:
+    """Half the squared gradient of the scores by the real pictures (Mescheder et al. 2018, equation 9).
+
+    `real` must have been told to record gradients before it was scored.
+    """
+    (gradient,) = torch.autograd.grad(score.sum(), real, create_graph=True)
+    return gradient.flatten(1).square().sum(1).mean() / 2
