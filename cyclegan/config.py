@@ -79,8 +79,13 @@ class Data(Section):
     load_size: Size = Field(286, description="pixels: side, or [height, width]; scale_width uses the width")
     crop_size: Size = Field(256, description="pixels: side, or [height, width]")
     flip: Probability = Field(0.5, description="probability of a horizontal flip")
-    pairing: Literal["random", "ordered"] = Field(
-        "random", description="B drawn at random for each A, or the same place in B's list"
+    pairing: Literal["random", "ordered", "paired"] = Field(
+        "random",
+        description="B drawn at random for each A; ordered: the same place in B's list; paired: the file of the same "
+        "name (_A and _B at its end aside), cropped, flipped and augmented alike",
+    )
+    side_by_side: bool = Field(
+        False, description="pictures of root/train and root/test (or val) hold A in their left half and B in the right"
     )
     shuffle: bool = Field(True, description="a new order every epoch")
     epoch_size: Literal["max", "min", "sum"] | PositiveInt = Field(

@@ -15,7 +15,34 @@ from PIL import Image
 from torch import Tensor
 
 from cyclegan.config import ConfigError, Data, Size
-from cyclegan.data.images import read_image, to_tensor
+from cyclegan.data.images import ImageError, read_image, to_tensor
+
+
+class Reader:
+    """Reads one domain's pictures as they are; where pictures hold both domains side by side, its half of them.
+
+    Args:
+        data: the run's data section
+        domain: "A" or "B"
+    """
+
+    def __init__(self, data: Data, domain: str):
+        section = getattr(data, domain)
+        self.channels, self.background = section.channels, section.background
+        self.half = domain if data.side_by_side else None
+
+    def __call__(self, path: Path) -> np.ndarray:
+        """(height, width, channels) as of `read_image`."""
+        pixels = read_image(path, self.channels, self.background)
+        if self.half is None:
+            return pixels
+        height, width = pixels.shape[:2]
+        if width != 2 * height:
+            raise ImageError(
+                f"cannot use {path}: {width}x{height} pixels, but data.side_by_side wants two squares beside each "
+                "other, A and B (pairs of other shapes go into two folders)"
+            )
+        return np.ascontiguousarray(pixels[:, :height] if self.half == "A" else pixels[:, height:])
 
 
 class Transform:
@@ -29,7 +56,7 @@ class Transform:
 
     def __init__(self, data: Data, domain: str, multiple: int = 4):
         section = getattr(data, domain)
-        self.channels, self.background = section.channels, section.background
+        self.read = Reader(data, domain)
         self.resize, self.load_size, self.crop_size = data.resize, _pair(data.load_size), _pair(data.crop_size)
         self.multiple = multiple
         if "crop" in data.resize and any(side % multiple for side in self.crop_size):
@@ -44,7 +71,14 @@ class Transform:
 
     def __call__(self, path: Path, seed: int) -> Tensor:
         """(channels, height, width) in [-1, 1]; the same picture for the same path and seed, whoever calls."""
-        pixels = resized(read_image(path, self.channels, self.background), self._size)
+        return self.augmented(self.load(path), seed)
+
+    def load(self, path: Path) -> np.ndarray:
+        """(height, width, channels) before crop and flip."""
+        return resized(self.read(path), self._size)
+
+    def augmented(self, pixels: np.ndarray, seed: int) -> Tensor:
+        """What `load` gave, cropped, flipped and augmented as the seed says."""
         self.augment.set_random_seed(seed)
         return to_tensor(self.augment(image=pixels)["image"])
 
@@ -75,13 +109,11 @@ class PlainTransform:
     """
 
     def __init__(self, data: Data, domain: str, size: tuple[int, int] | None = None):
-        section = getattr(data, domain)
-        self.channels, self.background, self.size = section.channels, section.background, size
+        self.read, self.size = Reader(data, domain), size
 
     def __call__(self, path: Path) -> Tensor:
         """(channels, height, width) in [-1, 1]."""
-        pixels = read_image(path, self.channels, self.background)
-        return to_tensor(resized(pixels, lambda *sides: self.size or sides))
+        return to_tensor(resized(self.read(path), lambda *sides: self.size or sides))
 
 
 def resized(pixels: np.ndarray, size_for: Callable[[int, int], tuple[int, int]]) -> np.ndarray:

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from cyclegan.algorithms import Algorithm, algorithms, build_algorithm
 from cyclegan.config import load_config
+from cyclegan.evaluation.extractors import Extractor
+from cyclegan.evaluation.split import translate_split
+from cyclegan.inference.generator_file import load_generator
+from cyclegan.inference.translate import translate_tensor
+from cyclegan.training.checkpoint import all_states
+from cyclegan.training.journal import read_metrics
+from cyclegan.training.loop import train
+from tests.conftest import merged
 
 NETWORKS = {"generator": {"name": "resnet", "width": 4, "blocks": 1}, "discriminator": {"width": 4, "layers": 2}}
+NEEDS = {"pix2pix": {"data": {"pairing": "paired"}}}  # what an algorithm asks for beyond its own options
 
 
 @pytest.fixture(params=sorted(algorithms()))
-def algorithm(request: pytest.FixtureRequest) -> Algorithm:
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def algorithm(name: str) -> Algorithm:
     torch.manual_seed(0)
-    return build_algorithm(load_config({"name": "x", "algorithm": {"name": request.param}, **NETWORKS}))
+    return build_algorithm(load_config({"name": "x", "algorithm": {"name": name}, **NETWORKS, **NEEDS.get(name, {})}))
 
 
 @pytest.fixture
@@ -57,3 +74,50 @@ def test_every_option_is_documented(algorithm: Algorithm):
     parameters = list(type(algorithm).__init__.__annotations__)
     for name in set(parameters) - {"config", "return"}:
         assert f"        {name}: " in type(algorithm).__doc__, name
+
+
+# ---- the same, in the loop
+
+
+@pytest.fixture
+def run_options(name: str, options: dict, pictures: Path) -> dict:
+    (pictures / "trainA" / "04.png").unlink()  # as many on both sides, and so pairs
+    return merged(options, algorithm={"name": name}, training={"ema": 0.9}, **NEEDS.get(name, {}))
+
+
+def everything(run: Path) -> dict[str, torch.Tensor]:
+    """All tensors that a run leaves: generators as shown, networks and optimizers as trained."""
+    found = {f"{path.stem}/{k}": v for path in run.glob("*.safetensors") for k, v in load_file(path).items()}
+    state = torch.load(all_states(run / "state")[-1] / "shared.pt", weights_only=True)["trainer"]
+    for network, weights in state["networks"].items():
+        found |= {f"{network}/{key}": value for key, value in weights.items()}
+    for group, optimizer in state["optimizers"].items():
+        for number, moments in optimizer["state"].items():
+            found |= {f"{group}/{number}/{key}": value for key, value in moments.items()}
+    return found
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(run_options: dict):
+    whole = train({**run_options, "name": "whole"})
+    train(merged({**run_options, "name": "parts"}, training={"max_images": 6}))
+    parts = train({**run_options, "name": "parts"})
+    one, two = everything(whole), everything(parts)
+    assert one.keys() == two.keys() and len(one) > 50
+    assert [key for key in one if not torch.equal(one[key], two[key])] == []
+    last = [read_metrics(run / "log" / "metrics.jsonl")[-1] for run in (whole, parts)]
+    assert all(value == last[1][key] for key, value in last[0].items() if not key.startswith("speed"))
+
+
+def test_its_generators_load_translate_and_are_scored(name: str, run_options: dict):
+    run = train(merged(run_options, training={"max_images": 4}))
+    directions = list(build_algorithm(load_config(run / "config.yaml")).generators())
+    assert sorted(path.stem for path in run.glob("*.safetensors")) == sorted(directions)
+    for direction in directions:
+        generator = load_generator(run, direction)
+        fake = translate_tensor(generator, torch.rand(1, 3, 33, 45) * 2 - 1)
+        assert fake.shape == (1, 3, 33, 45) and fake.std() > 0
+        assert generator.about["config"]["algorithm"]["name"] == name
+    plain = Extractor("plain", lambda x: x.mean((2, 3)), lambda x: x / 255)
+    scores = translate_split(run, metrics=["fid"], extractor=plain)
+    assert sorted(scores) == sorted(directions)
+    assert all({"MAE", "PSNR", "SSIM", "fd_plain"} <= set(result["scores"]) for result in scores.values())
