@@ -66,10 +66,13 @@ def patch_nce(query: Tensor, key: Tensor, temperature: float = 0.07, across: boo
     return F.cross_entropy(logits.flatten(0, 1), right)
 
 
-def r1_penalty(score: Tensor, real: Tensor) -> Tensor:
-    """Half the squared gradient of the scores by the real pictures (Mescheder et al. 2018, equation 9).
+def r1_penalty(critic: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
+    """Mean over real pictures of half the squared gradient of their score (Mescheder et al. 2018, equation 9).
 
-    `real` must have been told to record gradients before it was scored.
+    Of a map of P scores, half the squared gradient of their sum divided by P: as much as the mean of each score's own
+    where their gradients don't correlate, so a weight means the same for any size of picture.
     """
-    (gradient,) = torch.autograd.grad(score.sum(), real, create_graph=True)
-    return gradient.flatten(1).square().sum(1).mean() / 2
+    real = real.detach().requires_grad_()
+    score = critic(real)
+    (gradient,) = torch.autograd.grad(score.sum() / score[0].numel() ** 0.5, real, create_graph=True)
+    return 0.5 * gradient.square().sum((1, 2, 3)).mean()

@@ -83,7 +83,9 @@ class CUT(Algorithm):
         inputs = torch.cat([real, goal]) if both else real
         flipped = self.flip and bool(torch.rand(()) < 0.5)
         *keys, outputs = self.G(inputs.flip(3) if flipped else inputs, (*self.layers, PICTURE))
-        yield "discriminators", self._critic_terms(goal, outputs[:count].detach())
+        fake = outputs[:count]
+        batch[f"fake_{self.target}"] = fake.flip(3) if flipped else fake
+        yield "discriminators", self._critic_terms(goal, fake.detach())
 
         if flipped:
             with torch.no_grad():
@@ -93,7 +95,7 @@ class CUT(Algorithm):
         compared = list(self._compared(keys, queries))
         share = 0.5 if self.identity else 1.0
         terms = {
-            f"adversarial_{self.target}": gan_loss(self.D(outputs[:count]), self.adversarial),
+            f"adversarial_{self.target}": gan_loss(self.D(fake), self.adversarial),
             "nce": share * self.nce * self._contrast([(query[:count], key[:count]) for query, key in compared]),
         }
         if self.identity:
@@ -105,11 +107,9 @@ class CUT(Algorithm):
         yield "generators", terms
 
     def _critic_terms(self, goal: Tensor, fake: Tensor) -> Terms:
-        goal = goal.detach().requires_grad_(bool(self.r1))
-        score = self.D(goal)
-        terms = {self.target: critic_loss(score, self.D(fake), self.adversarial)}
+        terms = {self.target: critic_loss(self.D(goal), self.D(fake), self.adversarial)}
         if self.r1:
-            terms["r1"] = self.r1 * r1_penalty(score, goal)
+            terms["r1"] = self.r1 * r1_penalty(self.D, goal)
         return terms
 
     def _compared(self, keys: list[Tensor], queries: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -70,6 +70,7 @@ class DCLGAN(Algorithm):
         real_a, real_b = batch["A"], batch["B"]
         *keys_a, fake_b = self.G_AB(real_a, (*self.layers, PICTURE))
         *keys_b, fake_a = self.G_BA(real_b, (*self.layers, PICTURE))
+        batch["fake_A"], batch["fake_B"] = fake_a, fake_b
         yield (
             "discriminators",
             {

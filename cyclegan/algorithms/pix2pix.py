@@ -58,7 +58,7 @@ class Pix2Pix(Algorithm):
         for direction, generator in self.generators().items():
             source, target = direction.split("to")
             critic, real = self._critic(direction), batch[source]
-            fakes[direction] = fake = generator(real)
+            fakes[direction] = batch[f"fake_{target}"] = fake = generator(real)
             true_score = critic(torch.cat([real, batch[target]], 1))
             fake_score = critic(torch.cat([real, fake.detach()], 1))
             terms[target] = critic_loss(true_score, fake_score, self.adversarial)

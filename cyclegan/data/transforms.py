@@ -59,6 +59,10 @@ class Transform:
         self.read = Reader(data, domain)
         self.resize, self.load_size, self.crop_size = data.resize, _pair(data.load_size), _pair(data.crop_size)
         self.multiple = multiple
+        self.zoom = data.zoom if data.resize == "zoom_and_crop" else None
+        self.last: tuple[Path, np.ndarray] | None = None  # zoomed crops come from few large pictures, or from one
+        if self.zoom and self.zoom[0] > self.zoom[1]:
+            raise ConfigError(f"data.zoom: the smallest scale first, found {list(self.zoom)}")
         if "crop" in data.resize and any(side % multiple for side in self.crop_size):
             raise ConfigError(f"data.crop_size: {data.crop_size}, but this generator takes multiples of {multiple}")
         self.augment = albumentations.Compose(
@@ -75,12 +79,27 @@ class Transform:
 
     def load(self, path: Path) -> np.ndarray:
         """(height, width, channels) before crop and flip."""
-        return resized(self.read(path), self._size)
+        if not self.zoom:
+            return resized(self.read(path), self._size)
+        if self.last is None or self.last[0] != path:
+            self.last = path, self.read(path)
+        return self.last[1]
 
     def augmented(self, pixels: np.ndarray, seed: int) -> Tensor:
         """What `load` gave, cropped, flipped and augmented as the seed says."""
+        if self.zoom:
+            pixels = self._zoomed(pixels, np.random.default_rng(seed))
         self.augment.set_random_seed(seed)
         return to_tensor(self.augment(image=pixels)["image"])
+
+    def _zoomed(self, pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """A crop of the picture at a random scale; no more of it is resized than that."""
+        box, crop = [], self.crop_size
+        for side, wanted, scale in zip(pixels.shape[:2], crop, random.uniform(*self.zoom, 2), strict=True):
+            part = wanted / max(wanted, round(side * scale)) * side  # in pixels of the picture
+            start = random.uniform(0, side - part)
+            box.append((start, start + part))
+        return resized(pixels, lambda *_: crop, (box[1][0], box[0][0], box[1][1], box[0][1]))
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
         """The sides before the crop, for a picture with these."""
@@ -116,15 +135,22 @@ class PlainTransform:
         return to_tensor(resized(self.read(path), lambda *sides: self.size or sides))
 
 
-def resized(pixels: np.ndarray, size_for: Callable[[int, int], tuple[int, int]]) -> np.ndarray:
-    """Antialiased bicubic to `size_for(height, width)`; Pillow's, because OpenCV's aliases when it shrinks."""
+def resized(
+    pixels: np.ndarray,
+    size_for: Callable[[int, int], tuple[int, int]],
+    box: tuple[float, float, float, float] | None = None,
+) -> np.ndarray:
+    """Antialiased bicubic to `size_for(height, width)`; Pillow's, because OpenCV's aliases when it shrinks.
+
+    Of the part within `box` (left, top, right, bottom) only, where one is given.
+    """
     size = size_for(*pixels.shape[:2])
-    if size == pixels.shape[:2]:
+    if size == pixels.shape[:2] and box is None:
         return pixels
     # Pillow resizes 8-bit pictures with one or three channels, and floats one channel at a time.
     planes = [pixels] if pixels.dtype == np.uint8 and pixels.shape[2] == 3 else np.split(pixels, pixels.shape[2], 2)
     planes = [Image.fromarray(plane.squeeze()) for plane in planes]
-    planes = [np.asarray(plane.resize(size[::-1], Image.Resampling.BICUBIC)) for plane in planes]
+    planes = [np.asarray(plane.resize(size[::-1], Image.Resampling.BICUBIC, box)) for plane in planes]
     pixels = planes[0] if planes[0].ndim == 3 else np.stack(planes, axis=2)
     return pixels if pixels.dtype == np.uint8 else pixels.clip(0, 1)
 
