@@ -36,6 +36,7 @@ OPTIONS = CHECKOUT if CHECKOUT.is_dir() else Path(sys.prefix, "share", "cyclegan
 NAMED = {"algorithm": "cyclegan", "generator": "resnet", "discriminator": "patch"}
 Size = PositiveInt | tuple[PositiveInt, PositiveInt]  # a square's side, or (height, width)
 Fraction = typing.Annotated[float, Field(ge=0, lt=1)]
+Share = typing.Annotated[float, Field(gt=0, le=1)]
 Probability = typing.Annotated[float, Field(ge=0, le=1)]
 
 
@@ -75,15 +76,24 @@ class Data(Section):
     root: Folder | None = Field(None, description="folder with trainA, trainB, testA, testB (or train/A, or A/train)")
     A: Domain = Domain()
     B: Domain = Domain()
-    resize: Literal["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "none"] = Field(
+    resize: Literal["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "zoom_and_crop", "none"] = Field(
         "resize_and_crop",
-        description="to load_size, then a random crop; none rounds the sides to multiples of the generator's",
+        description="to load_size, then a random crop; zoom_and_crop draws a scale for each crop; none rounds the "
+        "sides to multiples of the generator's",
+    )
+    zoom: tuple[Share, Share] = Field(
+        (1 / 3, 1.0), description="zoom_and_crop: smallest and largest scale, drawn for height and width apart"
     )
     load_size: Size = Field(286, description="pixels: side, or [height, width]; scale_width uses the width")
     crop_size: Size = Field(256, description="pixels: side, or [height, width]")
     flip: Probability = Field(0.5, description="probability of a horizontal flip")
-    pairing: Literal["random", "ordered"] = Field(
-        "random", description="B drawn at random for each A, or the same place in B's list"
+    pairing: Literal["random", "ordered", "paired"] = Field(
+        "random",
+        description="B drawn at random for each A; ordered: the same place in B's list; paired: the file of the same "
+        "name (_A and _B at its end aside), cropped, flipped and augmented alike",
+    )
+    side_by_side: bool = Field(
+        False, description="pictures of root/train and root/test (or val) hold A in their left half and B in the right"
     )
     shuffle: bool = Field(True, description="a new order every epoch")
     epoch_size: Literal["max", "min", "sum"] | PositiveInt = Field(

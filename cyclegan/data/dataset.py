@@ -45,17 +45,20 @@ class UnpairedDataset(Dataset):
         self.transforms = {domain: Transform(data, domain, multiple) for domain in files}
 
     def __getitem__(self, draw: Draw) -> dict:
+        skipped: list[str] = []
+        try:
+            pair = self._pair(draw, skipped)
+        except ImageError as error:  # as a value: out of a worker, an exception comes with its traceback
+            return {"problem": str(error), "skipped": skipped}
+        return {**pair, "problem": None, "skipped": skipped}
+
+    def _pair(self, draw: Draw, skipped: list[str]) -> dict[str, torch.Tensor]:
         first = self._shuffled(draw, "A")
         if self.pairing == "ordered":
             second = first % len(self.files["B"])
         else:
             second = int(self._random(draw, "B").integers(len(self.files["B"])))
-        skipped: list[str] = []
-        try:
-            pair = {**self._read(draw, "A", first, skipped), **self._read(draw, "B", second, skipped)}
-        except ImageError as error:  # as a value: out of a worker, an exception comes with its traceback
-            return {"problem": str(error), "skipped": skipped}
-        return {**pair, "problem": None, "skipped": skipped}
+        return {**self._read(draw, "A", first, skipped), **self._read(draw, "B", second, skipped)}
 
     def _shuffled(self, draw: Draw, domain: str) -> int:
         """Each picture once before any comes again, in an order of its own each time round."""

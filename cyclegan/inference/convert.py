@@ -91,7 +91,8 @@ def _discriminators(source: Path, about: Mapping[str, Any], one_way: bool) -> di
     state = newest_state(source) if source.is_dir() else None
     if state is None:
         return {}
-    names = {"D": "D", "D_B": "D"} if one_way else {"D_B": "D_A", "D_A": "D_B"}  # theirs are named after generators
+    # Theirs are named after generators.
+    names = {"D": "D", "D_B": "D", "D_A": "D"} if one_way else {"D_B": "D_A", "D_A": "D_B"}
     found = {theirs: weights for ours, weights in state_networks(state).items() if (theirs := names.get(ours))}
     if found:
         check_writable(about.get("config", {}).get("discriminator", {"name": "patch"}), f"{state}, discriminators")

@@ -50,6 +50,23 @@ def gradient_penalty(critic: Callable[[Tensor], Scores], real: Tensor, fake: Ten
     return ((gradient.flatten(1).square().sum(1) + 1e-16).sqrt() - 1).square().mean()
 
 
+def patch_nce(query: Tensor, key: Tensor, temperature: float = 0.07, across: bool = False) -> Tensor:
+    """Each place of the query must be known again among those of the key (Park et al. 2020, equations 2 and 3).
+
+    Args:
+        query: (N, places, C) what the output shows at some places
+        key: (N, places, C) what the input shows there; a constant, to which no gradient goes
+        temperature: of the softmax over cosines
+        across: the other places of all N pictures are negatives, not only those of the same picture
+    """
+    query, key = F.normalize(query, dim=2), F.normalize(key.detach(), dim=2)
+    if across:
+        query, key = query.flatten(0, 1)[None], key.flatten(0, 1)[None]
+    logits = query @ key.transpose(1, 2) / temperature  # (N, places, places): the right answer is the diagonal
+    right = torch.arange(logits.shape[1], device=logits.device).repeat(len(logits))
+    return F.cross_entropy(logits.flatten(0, 1), right)
+
+
 def r1_penalty(critic: Callable[[Tensor], Scores], real: Tensor) -> Tensor:
     """Mean over real pictures of half the squared gradient of their score (Mescheder et al. 2018, equation 9).
 

@@ -28,6 +28,7 @@ from cyclegan.config import Config, ConfigError, load_config
 from cyclegan.data.dataset import EpochBatches, UnpairedDataset, epoch_length, new_loader
 from cyclegan.data.folders import find_split
 from cyclegan.data.images import ImageError
+from cyclegan.data.paired import PairedDataset
 from cyclegan.errors import UserError
 from cyclegan.inference.generator_file import save_generator
 from cyclegan.training import checkpoint
@@ -136,7 +137,8 @@ class Run:
         rank, world = accelerator.process_index, accelerator.num_processes
         multiple = max(generator.multiple for generator in self.trainer.generators.values())
         self.batches = EpochBatches(pairs, training.batch_size, rank, world, training.batches_per_epoch)
-        dataset = UnpairedDataset(self.files, data, config.seed, multiple)
+        kind = PairedDataset if data.pairing == "paired" else UnpairedDataset
+        dataset = kind(self.files, data, config.seed, multiple)
         self.loader = new_loader(dataset, self.batches, data.workers, pin_memory=accelerator.device.type == "cuda")
         self.global_batch = training.batch_size * world
         self.epoch_images = len(self.batches) * self.global_batch

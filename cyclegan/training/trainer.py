@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from cyclegan.algorithms import build_algorithm
 from cyclegan.config import Config, ConfigError
@@ -109,6 +111,7 @@ class Trainer:
         layout = torch.channels_last if self.config.speed.channels_last else torch.contiguous_format
         batch = {name: value.to(dtype=self.dtype, memory_format=layout) for name, value in batch.items()}
         losses: dict[str, Tensor] = {}
+        self._await_gradients(self.parameters, True)
         with self.accelerator.accumulate(*(getattr(self.algorithm, name) for name in self.networks)):
             for name, terms in self.algorithm.losses(batch):
                 if name in losses and self.config.training.accumulate > 1:
@@ -118,6 +121,8 @@ class Trainer:
                 loss = sum(terms.values())
                 self.accelerator.backward(loss, inputs=self.parameters[name])
                 self._step(name, rate)
+                if self.config.training.accumulate > 1:
+                    self._await_gradients([name], False)
                 noted = {name: loss.detach(), **{f"{name}/{term}": value.detach() for term, value in terms.items()}}
                 self.means.add(noted)
                 losses |= noted
@@ -139,6 +144,17 @@ class Trainer:
         if self.directions[optimizer] and not terms:
             raise ConfigError(f"terms: {self.config.algorithm['name']} does not tell its translations; leave them out")
         return terms
+
+    def _await_gradients(self, optimizers: Iterable[str], awaited: bool) -> None:
+        """Whether what passes through these optimizers' networks tells the other processes to expect gradients.
+
+        It should not once they are updated: a discriminator that then judges for the generator would wait for its own,
+        take those of the next batch, which are only to be accumulated, and average them twice.
+        """
+        trained = self.algorithm.trained()
+        for network in (network for name in optimizers for network in trained[name]):
+            if isinstance(network, DistributedDataParallel):
+                network.require_backward_grad_sync = awaited
 
     def _step(self, name: str, rate: float) -> None:
         optimizer = self.optimizers[name]

@@ -7,12 +7,12 @@ from torch import nn
 from cyclegan.algorithms import build_algorithm
 from cyclegan.algorithms.ugatit import UGATIT
 from cyclegan.config import ConfigError, load_config
-from tests.algorithms.test_algorithms import OWN_NETWORKS
+from tests.algorithms.test_algorithms import NEEDS
 
 
 def ugatit(networks: dict | None = None, **options) -> UGATIT:
     torch.manual_seed(0)
-    networks = {**OWN_NETWORKS["ugatit"], **(networks or {})}
+    networks = {**NEEDS["ugatit"], **(networks or {})}
     return build_algorithm(load_config({"name": "x", "algorithm": {"name": "ugatit", **options}, **networks}))
 
 

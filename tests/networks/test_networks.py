@@ -30,6 +30,7 @@ COUNTS = [  # the reference's, counted in its own code
     (PatchDiscriminator, {"layers": 2}, 662_977),
     (PatchDiscriminator, {"layers": 3}, 2_764_737),
     (PatchDiscriminator, {"layers": 3, "norm": "batch"}, 2_765_633),
+    (PatchDiscriminator, {"layers": 3, "antialias": True}, 2_764_737),
     (PatchDiscriminator, {"layers": 4}, 6_959_553),
     (PatchDiscriminator, {"layers": 5}, 11_154_369),
     (PixelDiscriminator, {}, 8_705),
@@ -91,6 +92,13 @@ def test_unet_keys_are_the_references():
 def test_patch_maps_have_the_references_sides(layers: int, side: int):
     with torch.device("meta"):
         assert PatchDiscriminator(width=4, layers=layers)(torch.empty(1, 3, 256, 256)).shape == (1, 1, side, side)
+
+
+def test_an_antialiased_discriminator_is_cuts():
+    discriminator = PatchDiscriminator(width=4, antialias=True)
+    assert discriminator(torch.zeros(1, 3, 256, 256)).shape == (1, 1, 30, 30)
+    convs = {f"model.{i}.{kind}" for i in (0, 3, 7, 11, 14) for kind in ("weight", "bias")}
+    assert set(discriminator.state_dict()) == convs | {f"model.{i}.filt" for i in (2, 6, 10)}
 
 
 @pytest.mark.parametrize("upsample", ["transpose", "resize", "antialias"])

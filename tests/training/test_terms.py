@@ -14,7 +14,7 @@ from cyclegan.networks.vgg import load_vgg
 from cyclegan.training.journal import read_metrics
 from cyclegan.training.loop import new_accelerator, train
 from cyclegan.training.trainer import Trainer
-from tests.algorithms.test_algorithms import NETWORKS, OWN_NETWORKS
+from tests.algorithms.test_algorithms import suited
 from tests.conftest import merged
 
 
@@ -50,8 +50,7 @@ def test_terms_compare_translations_with_their_pictures(options: dict):
 
 @pytest.mark.parametrize("name", sorted(algorithms()))
 def test_every_algorithm_tells_its_translations(name: str, options: dict):
-    networks = OWN_NETWORKS.get(name, NETWORKS)
-    options = {**options, **networks, "algorithm": {"name": name}, "terms": {"tv": 1.0}}
+    options = suited(name, merged(options, terms={"tv": 1.0}))
     losses = losses_of(options, {"A": pictures(side=64), "B": pictures(seed=1, side=64)})
     assert any("/tv_" in key for key in losses)
 
