@@ -11,6 +11,7 @@ from cyclegan.config import ConfigError, Data
 from cyclegan.data.dataset import Draw, UnpairedDataset, collate
 from cyclegan.data.folders import find_split
 from cyclegan.data.images import ImageError, find_images
+from cyclegan.data.paired import PairedDataset
 from cyclegan.data.transforms import Transform
 
 
@@ -77,3 +78,12 @@ def test_a_mask_of_another_size_is_named(masked: Data):
         Transform(masked, "A").with_mask(masked.root / "trainA" / "00.png", masked.A.mask / "00.bmp", 0)
     messages = [item["skipped"] for item in (dataset(masked)[Draw(0, place)] for place in range(5))]
     assert any("00.bmp is 20x40" in message for skipped in messages for message in skipped)
+
+
+def test_masks_do_not_go_with_paired_pictures_nor_with_zoomed_crops(masked: Data):
+    (masked.root / "trainA" / "04.png").unlink()
+    paired = masked.model_copy(update={"pairing": "paired"})
+    with pytest.raises(ConfigError, match=r"data\.A\.mask: not with data\.pairing=paired"):
+        PairedDataset(find_split(paired, "train"), paired, seed=0)
+    with pytest.raises(ConfigError, match=r"data\.A\.mask: not with data\.resize=zoom_and_crop"):
+        dataset(masked.model_copy(update={"resize": "zoom_and_crop"}))
