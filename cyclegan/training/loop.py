@@ -36,6 +36,7 @@ from cyclegan.training.chronicle import Chronicle
 from cyclegan.training.journal import Means
 from cyclegan.training.schedules import LearningRate
 from cyclegan.training.scoring import Scorer, best_states, summary, was_scored, write_scores
+from cyclegan.training.speed import check_speed
 from cyclegan.training.stop import Stopper, ignore_ends_of_workers
 from cyclegan.training.trainer import Trainer
 from cyclegan.whole_files import write_whole
@@ -82,13 +83,12 @@ def train(config: Config | dict[str, Any] | str | Path, resume: str = "auto") ->
 @contextmanager
 def new_accelerator(config: Config) -> Iterator[Accelerator]:
     """Accelerate for one run; its global state is cleared before, so that a notebook can train again."""
-    launched = os.environ.get("ACCELERATE_MIXED_PRECISION")
-    if "fp16" in (config.speed.precision, launched) and not torch.accelerator.is_available():
-        raise ConfigError("speed.precision: fp16 needs a GPU; on a CPU use bf16 or no")
+    gpu = torch.accelerator.is_available()
+    check_speed(config, torch.accelerator.current_accelerator() if gpu else torch.device("cpu"))
     AcceleratorState._reset_state(reset_partial_state=False)
-    accelerator = Accelerator(
+    accelerator = _join_the_others(
         # Said aloud: else the processes that torchrun starts on a CPU would each train alone, in the same folder.
-        cpu=not torch.accelerator.is_available(),
+        cpu=not gpu,
         mixed_precision="no" if config.speed.precision == "fp64" else config.speed.precision,
         gradient_accumulation_steps=config.training.accumulate,
         log_with=config.logging.trackers or None,
@@ -106,6 +106,18 @@ def new_accelerator(config: Config) -> Iterator[Accelerator]:
     finally:
         accelerator.end_training()
         accelerator.free_memory()
+
+
+def _join_the_others(**options: Any) -> Accelerator:
+    try:
+        return Accelerator(**options)
+    except RuntimeError as error:
+        if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+            raise
+        raise UserError(
+            f"processes that torchrun started again do not meet ({str(error).splitlines()[0]}); with --max-restarts "
+            "launch as TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun --standalone ... (or --rdzv_backend c10d)"
+        ) from None
 
 
 class Run:

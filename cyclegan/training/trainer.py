@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,9 @@ class Trainer:
         for name, network in self.networks.items():
             if self.config.speed.compile:
                 network.compile()
-            setattr(self.algorithm, name, self.accelerator.prepare_model(network))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="`broadcast_buffers`", category=FutureWarning)  # torch 2.15
+                setattr(self.algorithm, name, self.accelerator.prepare_model(network))
 
     def _rate_scale(self) -> float:
         training = self.config.training

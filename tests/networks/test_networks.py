@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -140,6 +142,18 @@ def test_checkpointing_changes_neither_output_nor_gradient():
         generator(image).square().mean().backward()
         gradients.append([p.grad.clone() for p in generator.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_gradients_of_one_picture_do_not_depend_on_the_memory_layout():
+    """Instance norm's do in PyTorch 2.15: with channels_last they are wrong by more than their size."""
+    generator = ResnetGenerator(width=4, blocks=1).double()
+    image = torch.rand(1, 3, 16, 16, dtype=torch.double)
+    gradients = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        laid = copy.deepcopy(generator).to(memory_format=layout)
+        laid(image.to(memory_format=layout)).square().mean().backward()
+        gradients.append([p.grad for p in laid.parameters()])
+    assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(*gradients, strict=True))
 
 
 def plain_unet(state: dict, x: torch.Tensor, prefix: str = "model.model.") -> torch.Tensor:
