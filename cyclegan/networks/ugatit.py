@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.checkpoint import checkpoint
 
+from cyclegan.networks.layers import norm_layer
+
 
 class Attention(nn.Module):
     """Weigh each channel by how much it speaks for a domain (Zhou et al. 2016), once by its mean, once by its maximum.
@@ -186,7 +188,7 @@ def _standardised(x: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 def _conv(source: int, target: int, kernel: int, stride: int = 1) -> list[nn.Module]:
     conv = nn.Conv2d(source, target, kernel, stride, bias=False)
-    return [nn.ReflectionPad2d(kernel // 2), conv, nn.InstanceNorm2d(target), nn.ReLU()]
+    return [nn.ReflectionPad2d(kernel // 2), conv, norm_layer("instance", target), nn.ReLU()]
 
 
 def _up(channels: int) -> list[nn.Module]:
