@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +13,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cyclegan.config import Config, load_config
-from cyclegan.data.folders import find_folder, find_split
-from cyclegan.data.images import read_image
-from cyclegan.data.transforms import to_picture, to_tensor
+from cyclegan.data.folders import find_folder, find_split, subject
+from cyclegan.data.transforms import PlainTransform, to_picture
 from cyclegan.errors import UserError
 from cyclegan.evaluation.card import save_card
 from cyclegan.evaluation.evaluator import evaluate, higher_is_better, side_of
 from cyclegan.evaluation.extractors import Extractor
+from cyclegan.evaluation.features import Pictures
 from cyclegan.evaluation.paired import mae, psnr, ssim
+from cyclegan.evaluation.sides import pictures_of
 from cyclegan.inference.gallery import Block, write_gallery
 from cyclegan.inference.generator_file import load_generator
 from cyclegan.inference.translate import translate_tensor
@@ -44,8 +44,11 @@ class Direction:
     folder: Path
     files: list[Path]
     truths: dict[Path, Path]  # the true translations, where they are known
-    references: list[Path]  # real pictures of the target domain
     out: Path
+    inputs: Pictures
+    references: Pictures  # real ones of the target domain
+    read: Callable[[Path], Tensor]  # gives (C, H, W) in [-1, 1]
+    read_truth: Callable[[Path], Tensor]
 
     def outputs(self) -> dict[Path, Path]:
         """Where each picture's translation goes: same sub-folder, same name, as PNG."""
@@ -89,7 +92,7 @@ def translate_split(
     results, blocks, side = {}, [], 0
     for way in _directions(config, run, split, direction, device):
         scores, block, side = _translate(way, batch_size, device)
-        if metrics and way.references:
+        if metrics and way.references.files:
             scores |= _distances(way, metrics, extractor)
         block.table, block.note = score_table(scores), _note(way)
         blocks.append(block)
@@ -136,8 +139,11 @@ def _directions(config: Config, run: Path, split: str, wanted: str, device: str)
             domains[source],
             files[source],
             _counterparts(files[source], domains[source], files.get(target, []), domains.get(target)),
-            files.get(target, []),
             run / split / name,
+            pictures_of(config.data, source, files[source]),
+            pictures_of(config.data, target, files.get(target, [])),
+            PlainTransform(config.data, source),
+            PlainTransform(config.data, target),
         )
 
 
@@ -147,16 +153,11 @@ def _has(run: Path, direction: str) -> bool:
 
 def _counterparts(files: list[Path], folder: Path, others: list[Path], other: Path | None) -> dict[Path, Path]:
     """The true picture of each file, by its name; none unless every file has one, lest names agree by chance."""
-    by_name = {_subject(path, other): path for path in others}
-    names = {path: _subject(path, folder) for path in files}
+    by_name = {subject(path, other): path for path in others}
+    names = {path: subject(path, folder) for path in files}
     if not all(name in by_name for name in names.values()):
         return {}
     return {path: by_name[name] for path, name in names.items()}
-
-
-def _subject(path: Path, folder: Path) -> str:
-    """A picture's name without what tells its domain: facades and maps call both sides 1_A and 1_B."""
-    return re.sub(r"_[AB]$", "", path.relative_to(folder).with_suffix("").as_posix())
 
 
 def _translate(way: Direction, batch_size: int, device: str) -> tuple[dict, Block, int]:
@@ -165,7 +166,7 @@ def _translate(way: Direction, batch_size: int, device: str) -> tuple[dict, Bloc
     values: dict[str, dict[str, list[Tensor]]] = {metric: {"untouched": [], "translated": []} for metric in PAIRED}
     outputs, side = way.outputs(), 0
     with tqdm(total=len(way.files), desc=way.name, unit="img", leave=False) as bar:
-        for paths, images in _batches(way.files, way.generator.about["input"], batch_size):
+        for paths, images in _batches(way.files, way.read, batch_size):
             fakes = quantised(translate_tensor(way.generator, images.to(device)).cpu())
             backs = translate_tensor(way.back, fakes.to(device)).cpu() if way.back else None
             for i, path in enumerate(paths):
@@ -187,11 +188,11 @@ def _translate(way: Direction, batch_size: int, device: str) -> tuple[dict, Bloc
     return means, block, side
 
 
-def _batches(files: list[Path], pictures: dict, batch_size: int) -> Iterator[tuple[list[Path], Tensor]]:
+def _batches(files: list[Path], read: Callable, batch_size: int) -> Iterator[tuple[list[Path], Tensor]]:
     """Runs of pictures that have one size."""
     paths, images = [], []
     for path in files:
-        image = to_tensor(read_image(path, pictures["channels"], pictures["background"]))
+        image = read(path)
         if images and (len(images) == batch_size or image.shape != images[0].shape):
             yield paths, torch.stack(images)
             paths, images = [], []
@@ -203,8 +204,7 @@ def _batches(files: list[Path], pictures: dict, batch_size: int) -> Iterator[tup
 def _truth(way: Direction, path: Path, image: Tensor, fake: Tensor) -> Tensor | None:
     if path not in way.truths:
         return None
-    pictures = way.generator.about["output"]
-    truth = to_tensor(read_image(way.truths[path], pictures["channels"], pictures["background"]))
+    truth = way.read_truth(way.truths[path])
     return truth if truth.shape == fake.shape == image.shape else None
 
 
@@ -219,7 +219,7 @@ def _score(values: dict, image: Tensor, fake: Tensor, truth: Tensor) -> None:
 def _distances(way: Direction, metrics: Sequence[str], extractor: Extractor) -> dict[str, dict[str, float]]:
     """Distances of both sides to the target domain; the card of the translated side is written beside the pictures."""
     real = side_of(way.references, extractor, metrics)
-    before = evaluate(way.files, real, extractor, metrics)
+    before = evaluate(way.inputs, real, extractor, metrics)
     after = evaluate(
         list(way.outputs().values()), real, extractor, metrics, checkpoint=f"{way.generator.about['run']}/{way.name}"
     )

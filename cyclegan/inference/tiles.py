@@ -28,6 +28,7 @@ from cyclegan.errors import UserError
 from cyclegan.inference.translate import padded_sides
 from cyclegan.networks.layers import BlurDown, BlurUp
 from cyclegan.networks.resnet import ResnetBlock, ResnetGenerator
+from cyclegan.networks.ugatit import UgatitGenerator
 from cyclegan.networks.unet import UnetBlock, UnetGenerator
 
 POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Dropout, nn.Identity, nn.BatchNorm2d)  # in eval mode
@@ -81,6 +82,10 @@ def translate_tiled(
 
     Raises TilingError for networks that it cannot cut and for a scratch folder without space.
     """
+    if isinstance(generator, UgatitGenerator):
+        raise TilingError(
+            "ugatit looks at all of a picture at once, so none can be cut: --tiles never, or a smaller one"
+        )
     picture = Padded.picture(pixels, padded_sides(generator, *pixels.shape[:2]), torch.device(device))
     windows = _exact(generator, picture, tiling) if tiling.mode == "exact" else _blended(generator, picture, tiling)
     for box, values in windows:

@@ -24,6 +24,7 @@ from cyclegan.config import Config, ConfigError, load_config
 from cyclegan.data.dataset import EpochBatches, UnpairedDataset, epoch_length, new_loader
 from cyclegan.data.folders import find_split
 from cyclegan.data.images import ImageError
+from cyclegan.data.paired import PairedDataset
 from cyclegan.errors import UserError
 from cyclegan.inference.generator_file import save_generator
 from cyclegan.training import checkpoint
@@ -109,7 +110,8 @@ class Run:
         rank, world = accelerator.process_index, accelerator.num_processes
         multiple = max(generator.multiple for generator in self.trainer.generators.values())
         self.batches = EpochBatches(pairs, training.batch_size, rank, world, training.batches_per_epoch)
-        dataset = UnpairedDataset(self.files, data, self.seed, multiple)
+        kind = PairedDataset if data.pairing == "paired" else UnpairedDataset
+        dataset = kind(self.files, data, self.seed, multiple)
         self.loader = new_loader(dataset, self.batches, data.workers, pin_memory=accelerator.device.type == "cuda")
         self.global_batch = training.batch_size * world
         self.epoch_images = len(self.batches) * self.global_batch
@@ -275,7 +277,9 @@ class Run:
         if bad:
             self._give_up(", ".join(bad))
         progress, trainer = self.progress, self.trainer
-        self.chronicle.add_curves(progress.images, progress.epoch, trainer.steps, {**losses, **trainer.rates()})
+        self.chronicle.add_curves(
+            progress.images, progress.epoch, trainer.steps, {**losses, **trainer.rates(), **trainer.strengths()}
+        )
         self.bar.set_description(f"epoch {-(-progress.images // self.epoch_images)}", refresh=False)
         self.bar.set_postfix({name: f"{losses[name]:.3f}" for name in trainer.optimizers})
 

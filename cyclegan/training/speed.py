@@ -23,10 +23,14 @@ def check_speed(config: Config, device: torch.device) -> None:
         raise ConfigError("speed.tf32: nothing is float32 with speed.precision=fp64")
     if speed.tf32 and not gpu:
         raise ConfigError("speed.tf32: needs an NVIDIA GPU; on a CPU leave it out")
-    if speed.checkpointing and config.generator["name"] != "resnet":
+    if speed.checkpointing and config.generator["name"] not in ("resnet", "ugatit"):
         raise ConfigError(f"speed.checkpointing: generator.name={config.generator['name']} has no residual blocks")
     if speed.compile and config.algorithm.get("adversarial") == "wgan-gp":
         raise ConfigError("speed.compile: cannot differentiate twice, which algorithm.adversarial=wgan-gp needs")
+    if speed.compile and config.algorithm.get("r1"):
+        raise ConfigError("speed.compile: cannot differentiate twice, which algorithm.r1 needs")
+    if config.deterministic and gpu and config.generator["name"] == "ugatit":
+        raise ConfigError("deterministic: ugatit pads by reflection, which has no deterministic gradient on a GPU")
     if config.deterministic and gpu and config.generator.get("padding") == "reflect":
         raise ConfigError(
             "deterministic: generator.padding=reflect has no deterministic gradient on a GPU; use zero or replicate"

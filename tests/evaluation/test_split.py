@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from cyclegan.config import load_config
+from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.split import SplitError, translate_split
 from cyclegan.inference.generator_file import GeneratorFileError, save_generator
 from cyclegan.networks import build_generator
@@ -25,7 +26,7 @@ def run(options: dict) -> Path:
     for direction in ("AtoB", "BtoA"):
         generator = build_generator({"name": "resnet", "width": 2, "blocks": 0, "skip": True})
         generator.start_as_identity()
-        about = {"direction": direction, "input": pictures, "output": pictures, "images": 7}
+        about = {"direction": direction, "input": pictures, "output": pictures, "images": 7, "run": "tiny"}
         save_generator(config.folder / f"{direction}.safetensors", generator, about)
     return config.folder
 
@@ -69,6 +70,23 @@ def test_sides_called_a_and_b_are_counterparts(run: Path):
         for path in (root / f"test{domain}").iterdir():
             path.rename(path.with_stem(f"{path.stem}_{domain}"))
     assert set(translate_split(run)["AtoB"]["scores"]) == {"MAE", "PSNR", "SSIM"}
+
+
+def test_halves_of_one_picture_score_as_two_folders_do(run: Path):
+    root = data_root(run)
+    plain = Extractor("plain", lambda x: x.mean((2, 3)), lambda x: x / 255)
+    apart = translate_split(run, metrics=["fid"], extractor=plain)
+    config = load_config(run / "config.yaml", ["data.pairing=paired", "data.side_by_side=true"])
+    (run / "config.yaml").write_text(config.to_yaml())
+    (root / "test").mkdir()
+    for i in range(3):
+        sides = [np.asarray(Image.open(root / domain / f"{i:02d}.png")) for domain in ("testA", "testB")]
+        Image.fromarray(np.concatenate(sides, 1)).save(root / "test" / f"{i:02d}.png")
+    together = translate_split(run, metrics=["fid"], extractor=plain)
+    for direction in ("AtoB", "BtoA"):
+        assert {"MAE", "PSNR", "SSIM"} < set(together[direction]["scores"])
+        assert together[direction]["scores"] == apart[direction]["scores"]
+        assert Image.open(run / "test" / direction / "01.png").size == (40, 40)
 
 
 def test_one_domain_is_enough(run: Path):

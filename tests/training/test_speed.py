@@ -78,6 +78,7 @@ def test_every_combination_of_a_gpu_trains_as_float32_does(precision: str, switc
         ({"speed": {"tf32": True, "precision": "fp64"}}, "tf32.*fp64"),
         ({"speed": {"checkpointing": True}, "generator": {"name": "unet"}}, "checkpointing.*unet"),
         ({"speed": {"compile": True}, "algorithm": {"adversarial": "wgan-gp"}}, "compile.*wgan-gp"),
+        ({"speed": {"compile": True}, "algorithm": {"r1": 1}}, "compile.*r1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(changes: dict, expected: str, options: dict):
