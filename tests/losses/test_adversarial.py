@@ -99,3 +99,11 @@ def test_r1_reaches_the_critics_weights_and_leaves_the_picture_alone():
     critic, real = torch.nn.Conv2d(3, 1, 2), torch.rand(2, 3, 4, 4)
     r1_penalty(critic, real).backward()
     assert critic.weight.grad.abs().sum() > 0 and not real.requires_grad
+
+
+@pytest.mark.parametrize("kind", ["lsgan", "vanilla", "hinge", "wgan"])
+def test_means_of_half_precision_scores_are_taken_in_float32(kind: str):
+    score = torch.linspace(-1, 2, 900).bfloat16()
+    exact = gan_loss(score.double(), kind).item(), critic_loss(score.double(), -score.double(), kind).item()
+    assert gan_loss(score, kind).item() == pytest.approx(exact[0], rel=1e-5, abs=1e-6)
+    assert critic_loss(score, -score, kind).item() == pytest.approx(exact[1], rel=1e-5, abs=1e-6)
