@@ -3,7 +3,7 @@
     python benchmarks/algorithms.py --minutes 20 --out results/algorithms
     python benchmarks/algorithms.py --cost --out results/algorithms
 
-The first trains one after the other with the networks of options/flat2fluent3d.yaml and a constant learning rate, and
+The first trains one after the other (or --jobs at a time) with the networks of options/flat2fluent3d.yaml and a constant learning rate, and
 writes scores.md, scores.json and sheet.png. Every second test pair is for scoring. pix2pix, which needs pairs, learns
 from the rest of them (or from the training pictures, with --pairs, where those are pairs). KID is to the training
 pictures of B, on EfficientNet-Lite0's features, and not to be compared with Inception's. The second measures an
@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -34,7 +36,8 @@ from cyclegan.evaluation.extractors import make_extractor
 from cyclegan.evaluation.perceptual import lpips_from
 from cyclegan.evaluation.split import translate_split
 from cyclegan.training.journal import read_metrics
-from cyclegan.training.loop import new_accelerator, train
+from cyclegan.training.launch import new_accelerator
+from cyclegan.training.loop import train
 from cyclegan.training.samples import draw_sheet
 from cyclegan.training.trainer import Trainer
 
@@ -55,6 +58,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=["cyclegan", "cut", "fastcut", "pix2pix"], choices=METHODS)
     parser.add_argument("--minutes", type=float, default=20, help="of training for each (%(default)s)")
     parser.add_argument("--data", type=Path, default=Path("datasets/flat2fluent3d"), help="testA and testB are pairs")
+    parser.add_argument("--jobs", type=int, default=1, help="so many at a time, each with its share of the cores")
     parser.add_argument("--pairs", action="store_true", help="so are trainA and trainB: for pix2pix")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("results/algorithms"))
@@ -84,7 +88,8 @@ def _scores(options: argparse.Namespace) -> None:
     extractor = make_extractor("effnet-lite0")
     reference = side_of(data / "trainB", extractor, ["kid"])  # more than the test pictures: a KID of few wavers
     lpips = lpips_from(options.lpips_weights) if options.lpips_weights else None
-    results = {"machine": _machine(), "minutes": options.minutes, "seed": options.seed, "methods": {}}
+    results = {"machine": _machine(options.jobs), "minutes": options.minutes, "seed": options.seed, "methods": {}}
+    configs = {}
     for name in options.methods:
         base = load_config("flat2fluent3d").model_dump(mode="json")
         base |= {"name": name, "results": str(options.out), "seed": options.seed, "algorithm": METHODS[name]}
@@ -94,7 +99,12 @@ def _scores(options: argparse.Namespace) -> None:
                 base["data"][domain] |= {"train": str(pairs / f"train{domain}"), "test": str(data / f"test{domain}")}
         base["schedule"] |= {"name": "constant"}
         base["training"] |= {"epochs": 10**6, "decay_epochs": 0, "max_time": options.minutes}
-        found = _in_a_child("train", base, options)
+        configs[name] = base
+    with ThreadPoolExecutor(options.jobs) as pool:
+        done = dict(
+            zip(configs, pool.map(lambda base: _in_a_child("train", base, options), configs.values()), strict=True)
+        )
+    for name, found in done.items():
         run = options.out / name
         scored = translate_split(run, direction="AtoB")["AtoB"]["scores"]
         scored["KID"] = {
@@ -234,7 +244,8 @@ def _in_a_child(kind: str, config: dict, options: argparse.Namespace) -> dict:
     sizes = ["--size", str(options.size), "--iterations", str(options.iterations)]
     command = [sys.executable, __file__, *sizes, "--child", kind, str(path)]
     print(f"{config['name']} ...", file=sys.stderr, flush=True)
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, os.cpu_count() // options.jobs))}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed")
     return json.loads(done.stdout.splitlines()[-1])
@@ -253,12 +264,13 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def _machine() -> str:
+def _machine(jobs: int = 1) -> str:
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     name = models[0].split(": ")[1] if models else platform.processor()
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    at_once = f" each, {jobs} at a time" if jobs > 1 else ""
+    return f"{name}, {os.cpu_count() // jobs} threads{at_once}, torch {torch.__version__}"
 
 
 if __name__ == "__main__":
