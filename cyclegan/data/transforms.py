@@ -39,12 +39,12 @@ class Reader:
         if self.half is None:
             return pixels
         height, width = pixels.shape[:2]
-        if width != 2 * height:
+        if width % 2:
             raise ImageError(
-                f"cannot use {path}: {width}x{height} pixels, but data.side_by_side wants two squares beside each "
-                "other, A and B (pairs of other shapes go into two folders)"
+                f"cannot use {path}: {width}x{height} pixels, but data.side_by_side wants A and B beside each other, "
+                "equally wide"
             )
-        return np.ascontiguousarray(pixels[:, :height] if self.half == "A" else pixels[:, height:])
+        return np.ascontiguousarray(pixels[:, : width // 2] if self.half == "A" else pixels[:, width // 2 :])
 
 
 class Transform:
