@@ -50,7 +50,10 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--extractor", default="inception", help="inception, effnet-lite0, or a TorchScript or .pt2 file")
     what.add_argument("--inception-weights", type=Path, help="the FID's file of weights, or torchvision's (not FID)")
     what.add_argument("--allow-random-weights", action="store_true", help="for trials only; the result is not FID")
-    what.add_argument("--bootstrap", type=int, default=0, metavar="DRAWS", help="standard errors by so many draws")
+    what.add_argument(
+        "--bootstrap", type=int, default=0, metavar="DRAWS", help="intervals of fid and kid by so many draws, say 1000"
+    )
+    what.add_argument("--confidence", type=float, default=0.95, help="of these intervals (default 0.95)")
     what.add_argument("--seed", type=int, default=2020, help="of subsets and draws")
     what.add_argument("--per-folder", action="store_true", help="also each sub-folder that both sides have")
     what.add_argument("--published", choices=PUBLISHED, help="check the counts and print both protocols in its table")
@@ -137,7 +140,7 @@ def _save_stats(options: argparse.Namespace, extractor: Extractor, generated: st
 
 def _print_comparison(options: argparse.Namespace, extractor: Extractor, generated: str, reference: str) -> None:
     metrics = _metrics(options, generated, reference)
-    settings = Settings(bootstrap=options.bootstrap, seed=options.seed)
+    settings = Settings(bootstrap=options.bootstrap, confidence=options.confidence, seed=options.seed)
     chosen = dict(metrics=metrics, settings=settings, mix_protocols=options.mix_protocols, **_work(options))
     folders = {}
     if options.per_folder:
@@ -195,7 +198,17 @@ def _print_result(result: Evaluation, folders: dict[str, Evaluation], extractor:
     last, *others = result.numbers
     for key in others:
         print(f"{_label(key)}: {result.numbers[key]}")
+    _print_intervals(result)
     print(f"{_label(last)}:  {result.numbers[last]}")  # pytorch-fid's last line, two spaces and all
+
+
+def _print_intervals(result: Evaluation) -> None:
+    settings = result.card["settings"]
+    for low, high in ((key, key.replace("_low", "_high")) for key in result.numbers if "_low" in key):
+        print(
+            f"{settings['confidence']:.4g} interval of {_label(low.replace('_low', ''))}: {result.numbers[low]:.6g} to "
+            f"{result.numbers[high]:.6g} ({settings['bootstrap']} draws; chance, not FID's bias)"
+        )
 
 
 def _print_folders(folders: dict[str, Evaluation]) -> None:

@@ -85,9 +85,23 @@ def test_a_reference_is_computed_once_for_many_evaluations(folders, extractor):
     assert (again.numbers, again.card["real"]) == (expected.numbers, expected.card["real"])
 
 
-def test_bootstrap_adds_standard_errors(folders, extractor):
-    numbers = evaluate(*folders, extractor, settings=Settings(bootstrap=10)).numbers
-    assert numbers["fd_stderr_colours"] > 0 and numbers["kid_stderr_colours"] > 0
+def test_bootstrap_adds_standard_errors_and_intervals(folders, extractor):
+    result = evaluate(*folders, extractor, settings=Settings(bootstrap=50))
+    for name in ("fd", "kid"):
+        low, value, high = (result.numbers[f"{name}{part}_colours"] for part in ("_low", "", "_high"))
+        assert low < value < high and result.numbers[f"{name}_stderr_colours"] > 0
+    assert (result.card["settings"]["bootstrap"], result.card["settings"]["confidence"]) == (50, 0.95)
+    assert "bootstrap percentiles" in result.card["intervals"]
+    narrow = evaluate(*folders, extractor, settings=Settings(bootstrap=50, confidence=0.5)).numbers
+    assert result.numbers["fd_low_colours"] < narrow["fd_low_colours"]
+
+
+def test_bootstrap_wants_the_features_even_for_fid_alone(folders, extractor, tmp_path, monkeypatch):
+    save_statistics(tmp_path / "real.npz", side_of(folders[1], extractor), with_features=False)
+    with pytest.raises(EvaluationError, match=r"bootstrap needs the features of .*real\.npz"):
+        evaluate(folders[0], tmp_path / "real.npz", extractor, ["fid"], Settings(bootstrap=10))
+    monkeypatch.setattr("cyclegan.evaluation.evaluator.KEPT", 3)
+    assert "fd_low_colours" in evaluate(*folders, extractor, ["fid"], Settings(bootstrap=10)).numbers
 
 
 def test_the_card_tells_another_how_to_get_the_number(folders, extractor):
