@@ -78,6 +78,16 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
     return image.float() / (127.5 if image.dtype == torch.uint8 else 0.5) - 1
 
 
+def to_bytes(images: Tensor) -> Tensor:
+    """Floats in [-1, 1] to uint8, of any shape: the one rounding on the way into an 8-bit file."""
+    return images.float().clamp(-1, 1).add_(1).mul_(127.5).round_().to(torch.uint8)
+
+
+def quantised(images: Tensor) -> Tensor:
+    """What is left of [-1, 1] in 8-bit files."""
+    return to_bytes(images).float() / 127.5 - 1
+
+
 def _bits(image: Image.Image, path: Path) -> int:
     """Bits a channel in the file; Pillow shows 16-bit colour as 8-bit `RGB`, so its mode does not tell."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from cyclegan.config import ConfigError, Data, Size
-from cyclegan.data.images import read_image, to_tensor
+from cyclegan.data.images import read_image, to_bytes, to_tensor
 
 
 class Transform:
@@ -99,7 +99,7 @@ def resized(pixels: np.ndarray, size_for: Callable[[int, int], tuple[int, int]])
 
 def to_picture(image: Tensor) -> Image.Image:
     """(1 or 3, height, width) in [-1, 1] -> an 8-bit picture."""
-    pixels = image.float().clamp(-1, 1).add(1).mul(127.5).round().byte().cpu().numpy()
+    pixels = to_bytes(image).cpu().numpy()
     return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cyclegan.data.images import find_images
+from cyclegan.data.images import find_images, to_bytes
 from cyclegan.evaluation.archive import collect_cached, load_statistics, mismatch
 from cyclegan.evaluation.bootstrap import METHOD, interval
 from cyclegan.evaluation.card import make_card
@@ -19,7 +19,6 @@ from cyclegan.evaluation.features import (
     FeatureSet,
     Pictures,
     collect,
-    to_bytes,
 )
 from cyclegan.evaluation.frechet import frechet_distance, frechet_draws, frechet_infinity
 from cyclegan.evaluation.kernel import kid, kid_draws, kid_of_subsets

@@ -169,11 +169,6 @@ def fingerprint(pictures: Pictures) -> str:
     return digest.hexdigest()
 
 
-def to_bytes(images: Tensor) -> Tensor:
-    """[-1, 1] to uint8, rounded as a saved PNG is."""
-    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-
-
 def read_rgb(path: Path) -> Tensor:
     """A picture as uint8 (3, h, w), read as every FID tool reads it: Pillow's convert("RGB") and nothing else."""
     return _read_noting(path)[0]

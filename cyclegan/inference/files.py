@@ -19,6 +19,7 @@ from torch import nn
 from tqdm import tqdm
 
 from cyclegan.data.images import ImageError
+from cyclegan.devices import default_device
 from cyclegan.inference.generator_file import load_generator
 from cyclegan.inference.picture_files import (
     FORMATS,
@@ -92,12 +93,6 @@ def translate(
         if isinstance(pictures, list | tuple):
             return [_in_memory(translators[0], picture) for picture in pictures]
         return _in_memory(translators[0], pictures)
-
-
-def default_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _in_memory(translator: Translator, given: Any) -> Image.Image | np.ndarray:

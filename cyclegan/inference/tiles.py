@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cyclegan.data.images import to_tensor
+from cyclegan.data.images import to_bytes, to_tensor
 from cyclegan.errors import UserError
 from cyclegan.inference.translate import padded_sides
 from cyclegan.networks.layers import BlurDown, BlurUp
@@ -94,9 +94,7 @@ def translate_tiled(
 
 def to_pixels(image: Tensor, deep: bool) -> np.ndarray:
     """(channels, height, width) in [-1, 1] -> (height, width, channels), float32 in [0, 1] if deep, else uint8."""
-    image = (image + 1) / 2
-    if not deep:
-        image = (image * 255).round().to(torch.uint8)
+    image = (image + 1) / 2 if deep else to_bytes(image)
     return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
 
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
-from cyclegan.data.images import ImageError, find_images
+from cyclegan.data.images import ImageError, find_images, to_bytes
 from cyclegan.data.transforms import to_picture
 from cyclegan.evaluation.archive import save_statistics
 from cyclegan.evaluation.evaluator import Evaluator, Settings, evaluate, side_of
 from cyclegan.evaluation.extractors import from_callable, from_file, inception
-from cyclegan.evaluation.features import Pictures, read_rgb, to_bytes
+from cyclegan.evaluation.features import Pictures, read_rgb
 from cyclegan.evaluation.statistics import EvaluationError
 
 
