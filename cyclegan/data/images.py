@@ -13,7 +13,12 @@ from torch import Tensor
 
 from cyclegan.errors import UserError
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
+Image.init()
+# What people have pictures in and Pillow opens; without AVIF or JPEG 2000 where it was built without them.
+EXTENSIONS = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".jp2", ".j2k", ".tif", ".tiff"),
+    *(".bmp", ".gif", ".tga", ".ppm", ".pgm", ".pbm", ".pnm"),
+} & {suffix for suffix, format in Image.registered_extensions().items() if format in Image.OPEN}
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's "L"
 
 

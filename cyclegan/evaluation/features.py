@@ -184,7 +184,7 @@ def _read_noting(path: Path) -> tuple[Tensor, list[str]]:
 
 def _oddities(image: Image.Image) -> list[str]:
     found = {
-        "jpeg": image.format == "JPEG",
+        "jpeg": image.format in ("JPEG", "MPO"),  # MPO: JPEG with a second picture, as telephones make it
         "16-bit": image.mode in ("I", "F") or image.mode.startswith("I;16"),
         "alpha": image.has_transparency_data,
         "grey": image.mode in ("1", "L", "LA"),

@@ -20,7 +20,7 @@ from cyclegan.data.images import ImageError, read_layers, shallow_layers
 
 ORIENTATION = 0x0112
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".ppm": "PPM"}
-FORMATS |= {".tif": "TIFF", ".tiff": "TIFF"}
+FORMATS |= {".tif": "TIFF", ".tiff": "TIFF", ".jpe": "JPEG", ".jfif": "JPEG"}
 DEEP_FORMATS = ("PNG", "TIFF", "PPM")  # the others hold 8 bits
 CLEAR_FORMATS = ("PNG", "TIFF", "WEBP")  # the others hold no opacity
 

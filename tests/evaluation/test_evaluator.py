@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cyclegan.data.images import ImageError, find_images, to_bytes
+from cyclegan.data.images import EXTENSIONS, ImageError, find_images, to_bytes
 from cyclegan.data.transforms import to_picture
 from cyclegan.evaluation.archive import save_statistics
 from cyclegan.evaluation.evaluator import Evaluator, Settings, evaluate, side_of
@@ -119,6 +119,13 @@ def test_a_fingerprint_knows_contents_and_names_but_not_the_folder(make_folder, 
     assert marks[0] == marks[1] != marks[2]
     (copy / "000.png").rename(copy / "zzz.png")
     assert side_of(copy, extractor).fingerprint != marks[0]
+
+
+def test_every_kind_of_picture_that_training_reads_is_scored(tmp_path, extractor):
+    for suffix in EXTENSIONS:
+        mode = {".pgm": "L", ".pbm": "1", ".gif": "P"}.get(suffix, "RGB")
+        Image.effect_noise((16, 16), 50).convert(mode).save(tmp_path / f"{suffix[1:]}{suffix}")
+    assert side_of(tmp_path, extractor).n == len(EXTENSIONS)
 
 
 def test_odd_pictures_are_counted_in_warnings(tmp_path, extractor):
