@@ -29,6 +29,7 @@ from cyclegan.inference.picture_files import (
     pixel_limit,
     read_picture,
     to_pillow,
+    with_bits,
     write_picture,
 )
 from cyclegan.inference.tiles import Tiling
@@ -104,8 +105,8 @@ def _in_memory(translator: Translator, given: Any) -> Image.Image | np.ndarray:
     if isinstance(given, Image.Image):
         return to_pillow(result)
     if given.dtype == np.uint16:
-        return np.rint(result.pixels * 65535).astype(np.uint16)
-    return result.pixels
+        return with_bits(result.pixels, 16)
+    return result.pixels if result.pixels.dtype != np.uint16 else result.pixels.astype(np.float32) / 65535
 
 
 def translate_files(

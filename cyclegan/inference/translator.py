@@ -60,7 +60,7 @@ class Translator:
         images = torch.stack([to_tensor(picture.pixels) for picture in pictures])
         results = self.tensor(images, exact=pictures[0].deep)
         return [
-            picture.with_pixels(to_pixels(result, picture.deep))
+            picture.with_pixels(to_pixels(result, picture.pixels.dtype))
             for picture, result in zip(pictures, results, strict=True)
         ]
 
