@@ -36,6 +36,7 @@ OPTIONS = CHECKOUT if CHECKOUT.is_dir() else Path(sys.prefix, "share", "cyclegan
 NAMED = {"algorithm": "cyclegan", "generator": "resnet", "discriminator": "patch"}
 Size = PositiveInt | tuple[PositiveInt, PositiveInt]  # a square's side, or (height, width)
 Fraction = typing.Annotated[float, Field(ge=0, lt=1)]
+Share = typing.Annotated[float, Field(gt=0, le=1)]
 Probability = typing.Annotated[float, Field(ge=0, le=1)]
 
 
@@ -63,6 +64,9 @@ class Domain(Section):
     test: Folder | None = Field(None, description="folder of test pictures; found below data.root if not given")
     channels: Literal[1, 3] = Field(3, description="3 for colour, 1 for grey")
     background: Colour = Field("white", description="colour behind transparent pixels: a name or '#rrggbb'")
+    mask: Folder | None = Field(
+        None, description="folder of masks named like the training pictures: translate white, keep black as it is"
+    )
     augment: list[dict[str, Any]] = Field(
         [], description="albumentations after crop and flip, e.g. [{name: ColorJitter, hue: 0.05, p: 0.5}]"
     )
@@ -72,15 +76,24 @@ class Data(Section):
     root: Folder | None = Field(None, description="folder with trainA, trainB, testA, testB (or train/A, or A/train)")
     A: Domain = Domain()
     B: Domain = Domain()
-    resize: Literal["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "none"] = Field(
+    resize: Literal["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "zoom_and_crop", "none"] = Field(
         "resize_and_crop",
-        description="to load_size, then a random crop; none rounds the sides to multiples of the generator's",
+        description="to load_size, then a random crop; zoom_and_crop draws a scale for each crop; none rounds the "
+        "sides to multiples of the generator's",
+    )
+    zoom: tuple[Share, Share] = Field(
+        (1 / 3, 1.0), description="zoom_and_crop: smallest and largest scale, drawn for height and width apart"
     )
     load_size: Size = Field(286, description="pixels: side, or [height, width]; scale_width uses the width")
     crop_size: Size = Field(256, description="pixels: side, or [height, width]")
     flip: Probability = Field(0.5, description="probability of a horizontal flip")
-    pairing: Literal["random", "ordered"] = Field(
-        "random", description="B drawn at random for each A, or the same place in B's list"
+    pairing: Literal["random", "ordered", "paired"] = Field(
+        "random",
+        description="B drawn at random for each A; ordered: the same place in B's list; paired: the file of the same "
+        "name (_A and _B at its end aside), cropped, flipped and augmented alike",
+    )
+    side_by_side: bool = Field(
+        False, description="pictures of root/train and root/test (or val) hold A in their left half and B in the right"
     )
     shuffle: bool = Field(True, description="a new order every epoch")
     epoch_size: Literal["max", "min", "sum"] | PositiveInt = Field(
@@ -89,6 +102,33 @@ class Data(Section):
     limit: PositiveInt | None = Field(None, description="use only the first so many pictures of a domain")
     corrupt: Literal["fail", "skip"] = Field("fail", description="what a damaged picture does to the run")
     workers: NonNegativeInt = Field(2, description="loader processes for each training process; 0 loads in the loop")
+
+
+class DiffAugment(Section):
+    policy: list[Literal["colour", "translation", "cutout"]] = Field(
+        [], description="ways in which what discriminators see is varied (Zhao et al. 2020); none: it is not"
+    )
+    p: Probability = Field(1.0, description="probability of each way for each picture; with a target, where it starts")
+    target: Probability | None = Field(
+        None,
+        description="adapt p until so much of real pictures' scores is on their side, 0.6 in the paper; null: fixed",
+    )
+    ramp_images: PositiveInt = Field(500_000, description="real pictures in which an adaptive p can go from 0 to 1")
+
+
+class ContentTerms(Section):
+    ssim: NonNegativeFloat = Field(0.0, description="weight of 1 - SSIM of pictures and their translations")
+    ms_ssim: NonNegativeFloat = Field(0.0, description="weight of 1 - MS-SSIM; sides of 176 pixels and more")
+    edges: NonNegativeFloat = Field(0.0, description="weight of 1 - the correlation of their edges (Sobel, luminance)")
+    vgg: NonNegativeFloat = Field(0.0, description="weight of the mean absolute difference of their VGG features")
+    lpips: NonNegativeFloat = Field(0.0, description="weight of LPIPS; needs `pip install lpips` and lpips_weights")
+    tv: NonNegativeFloat = Field(0.0, description="weight of the translation's total variation, against noise")
+    vgg_network: Literal["vgg16", "vgg19"] = Field("vgg19", description="torchvision's, trained on ImageNet")
+    vgg_layers: list[str] = Field(["relu4_1"], description="relu1_1 … relu5_4; the deeper, the less colour counts")
+    vgg_pooling: Literal["max", "average"] = Field("max", description="max as trained, average is smoother")
+    vgg_weights: Folder | None = Field(None, description="torchvision's file, where it is not downloaded")
+    lpips_trunk: Literal["alex", "vgg"] = Field("alex", description="network whose features LPIPS compares")
+    lpips_weights: Folder | None = Field(None, description="torchvision's file of the trunk")
 
 
 class Initial(Section):
@@ -142,6 +182,9 @@ class Training(Section):
     )
     ema: Fraction = Field(0.0, description="decay of the average of the generators' weights; 0 shows the raw ones")
     clip: PositiveFloat | None = Field(None, description="largest norm of an optimizer's gradient")
+    rollbacks: NonNegativeInt = Field(
+        0, description="how often to go back to the last good state, with a new seed, once the doctor sees bad weights"
+    )
 
 
 class Speed(Section):
@@ -200,6 +243,8 @@ class Config(Section):
     algorithm: dict[str, Any] = Field({}, description="name (default cyclegan) and options of the algorithm")
     generator: dict[str, Any] = Field({}, description="name (default resnet) and options of the generators")
     discriminator: dict[str, Any] = Field({}, description="name (default patch) and options of the discriminators")
+    diffaugment: DiffAugment = DiffAugment()
+    terms: ContentTerms = ContentTerms()
     init: Initial = Initial()
     data: Data = Data()
     optimizer: Optimizer = Optimizer()

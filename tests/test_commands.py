@@ -28,7 +28,6 @@ def call(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
         (["train.py"], 2, "--config is missing"),
         (["test.py", "--run", "nowhere"], 1, "nowhere is no run's folder"),
         (["test.py", "--run", "nowhere", "--device", "gpu"], 1, "no device gpu here"),
-        (["-m", "cyclegan", "translate", "nowhere", "a.png", "-o", "b.png", "--device", "gpu"], 1, "nowhere"),
         (["-m", "cyclegan", "trian"], 2, "did you mean train?"),
     ],
 )  # fmt: skip

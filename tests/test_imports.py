@@ -19,7 +19,7 @@ ALLOWED = {
     "networks": BASE,
     "data": BASE | {"config"},
     "inference": BASE | {"networks", "data"},
-    "evaluation": BASE | {"config", "networks", "data", "inference"},
+    "evaluation": BASE | {"config", "losses", "networks", "data", "inference"},
     "algorithms": BASE | {"config", "losses", "replay", "networks", "data"},
     "training": BASE | {"config", "losses", "replay", "networks", "data", "algorithms", "inference", "evaluation"},
     "report": BASE | {"config", "algorithms", "training"},

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from cyclegan.config import Config, ConfigError, build, complete
+from cyclegan.losses import MIDDLE, Adversarial, Scores, critic_loss
 from cyclegan.networks import DISCRIMINATORS, GENERATORS, build_generator
+from cyclegan.networks.diffaugment import DiffAugment, adaptive, attach
 from cyclegan.networks.initialize import initialize
 
 Terms = dict[str, Tensor]
@@ -19,6 +21,8 @@ GIVEN = ("in_channels", "out_channels")  # follow from the data, not from option
 
 class Algorithm(nn.Module):
     """Networks, who trains them, and their losses."""
+
+    takes_masks = False  # whether losses() heeds "A_mask" and "B_mask"
 
     @abstractmethod
     def trained(self) -> dict[str, list[nn.Module]]:
@@ -32,7 +36,9 @@ class Algorithm(nn.Module):
     def losses(self, batch: dict[str, Tensor]) -> Iterator[tuple[str, Terms]]:
         """Yield (optimizer, terms) in update order; the terms add up to its loss.
 
-        The loop updates that optimizer's networks before it asks for the next pair.
+        The loop updates that optimizer's networks before it asks for the next pair. Translations go into the batch, as
+        "fake_B" of A and "fake_A" of B, before the pair whose optimizer trains their generator: there the loop adds the
+        terms that any algorithm may have (the `terms` section).
         """
 
 
@@ -43,7 +49,14 @@ def algorithms() -> dict[str, type[Algorithm]]:
 
 def build_algorithm(config: Config) -> Algorithm:
     """The algorithm of a run with fresh networks. Raises ConfigError for options that it does not know."""
-    return build("algorithm", algorithms(), config.algorithm, config)
+    algorithm = build("algorithm", algorithms(), config.algorithm, config)
+    for domain in ("A", "B"):
+        if getattr(config.data, domain).mask and not algorithm.takes_masks:
+            able = ", ".join(name for name, kind in algorithms().items() if kind.takes_masks)
+            raise ConfigError(f"data.{domain}.mask: {config.algorithm['name']} takes no masks; {able} would")
+        if getattr(config.data, domain).mask and config.data.A.channels != config.data.B.channels:
+            raise ConfigError(f"data.{domain}.mask: A and B must have as many channels, for what is kept as it is")
+    return algorithm
 
 
 def complete_config(config: Config) -> Config:
@@ -73,7 +86,20 @@ def new_generator(config: Config, source: str, target: str) -> nn.Module:
 def new_discriminator(config: Config, channels: int) -> nn.Module:
     """A fresh discriminator for pictures (or stacks of pictures) with so many channels."""
     discriminator = build("discriminator", DISCRIMINATORS, config.discriminator, in_channels=channels)
-    return initialize(discriminator, config.init.name, config.init.gain)
+    initialize(discriminator, config.init.name, config.init.gain)
+    if config.diffaugment.policy:
+        attach(discriminator, DiffAugment(**config.diffaugment.model_dump()))
+    return discriminator
+
+
+def judge(critic: nn.Module, real: Tensor, fake: Tensor, kind: Adversarial = "lsgan") -> Tensor:
+    """`critic_loss` of a discriminator on pictures; an adaptive augmentation hears how the real ones were judged."""
+    scores: Scores = critic(real)
+    if augmentation := adaptive(critic):
+        if kind not in MIDDLE:
+            raise ConfigError(f"diffaugment.target: {kind}'s scores have no middle; use a fixed p (target: null)")
+        augmentation.hear(scores, MIDDLE[kind])
+    return critic_loss(scores, critic(fake), kind)
 
 
 def _load(name: str) -> type[Algorithm]:

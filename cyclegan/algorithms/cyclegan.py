@@ -9,9 +9,9 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from cyclegan.algorithms import Algorithm, Terms, new_discriminator, new_generator
+from cyclegan.algorithms import Algorithm, Terms, judge, new_discriminator, new_generator
 from cyclegan.config import Config, ConfigError
-from cyclegan.losses import Adversarial, critic_loss, gan_loss, gradient_penalty, l1_loss
+from cyclegan.losses import Adversarial, gan_loss, gradient_penalty, l1_loss, r1_penalty, within
 from cyclegan.replay import ReplayPool
 
 
@@ -26,14 +26,18 @@ class Way(NamedTuple):
     back: nn.Module
     critic: nn.Module  # judges pictures of the target domain
     past: ReplayPool
+    mask: Tensor | None  # (N, 1, H, W), 1 where `real` is to be translated
+    goal_mask: Tensor | None
 
 
 class CycleGAN(Algorithm):
     """Two generators and two discriminators; equation 3 of the paper, identity loss as in its section 5.2.
 
+    With masks, translations are pasted into their pictures, and cycle and identity loss look inside the masks only.
+
     Args:
         adversarial: lsgan (the paper's), vanilla, nonsaturating, hinge, wgan or wgan-gp
-        cycle: weight of |G_BA(G_AB(a)) - a| and its mirror image
+        cycle: weight of |G_BA(G_AB(a)) - a| and its mirror image; {A: 10, B: 5} gives each its own
         identity: weight of |G_AB(b) - b| and its mirror image; the reference's 0.5 x 10
         sides: both, or only A or B: the one domain whose pictures are translated against a discriminator; the other
             generator then learns only to bring them back
@@ -41,19 +45,25 @@ class CycleGAN(Algorithm):
         discriminator_updates: updates of the discriminators for each one of the generators
         clamp: keep discriminator weights within +-clamp (Arjovsky et al. 2017); 0 leaves them free
         gradient_penalty: weight of wgan-gp's penalty
+        r1: weight of the penalty on the discriminators' gradients at real pictures (Mescheder et al. 2018); 0 is none
+        r1_every: updates of the discriminators between two penalties, each then so many times as heavy
     """
+
+    takes_masks = True
 
     def __init__(
         self,
         config: Config,
         adversarial: Adversarial = "lsgan",
-        cycle: NonNegativeFloat = 10.0,
+        cycle: NonNegativeFloat | dict[Literal["A", "B"], NonNegativeFloat] = 10.0,
         identity: NonNegativeFloat = 5.0,
         sides: Literal["both", "A", "B"] = "both",
         pool: NonNegativeInt = 50,
         discriminator_updates: PositiveInt = 1,
         clamp: NonNegativeFloat = 0.0,
         gradient_penalty: NonNegativeFloat = 10.0,
+        r1: NonNegativeFloat = 0.0,
+        r1_every: PositiveInt = 1,
     ):
         super().__init__()
         channels_a, channels_b = config.data.A.channels, config.data.B.channels
@@ -61,8 +71,12 @@ class CycleGAN(Algorithm):
             raise ConfigError(
                 f"algorithm.identity: {channels_a} channels in A and {channels_b} in B cannot be compared; set it to 0"
             )
-        self.adversarial, self.cycle, self.identity = adversarial, cycle, identity
+        if isinstance(cycle, dict) and len(cycle) < 2:
+            raise ConfigError(f"algorithm.cycle: a weight for A and one for B expected, found {cycle}")
+        self.cycle = cycle if isinstance(cycle, dict) else {"A": cycle, "B": cycle}
+        self.adversarial, self.identity, self.r1, self.r1_every = adversarial, identity, r1, r1_every
         self.discriminator_updates, self.clamp, self.gradient_penalty = discriminator_updates, clamp, gradient_penalty
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))  # of the discriminators
         self.sides = ("A", "B") if sides == "both" else (sides,)
         self.G_AB, self.G_BA = new_generator(config, "A", "B"), new_generator(config, "B", "A")
         if "A" in self.sides:
@@ -81,11 +95,13 @@ class CycleGAN(Algorithm):
         ways = [self._way(side, batch) for side in self.sides]
         terms, fakes = {}, {}
         for way in ways:
-            fakes[way.target] = fake = way.there(way.real)
+            fake = within(way.mask, way.there(way.real), way.real)
+            fakes[way.target] = batch[f"fake_{way.target}"] = fake
             terms[f"adversarial_{way.target}"] = gan_loss(way.critic(fake), self.adversarial)
-            terms[f"cycle_{way.source}"] = self.cycle * l1_loss(way.back(fake), way.real)
+            terms[f"cycle_{way.source}"] = self.cycle[way.source] * l1_loss(way.back(fake), way.real, way.mask)
             if self.identity:
-                terms[f"identity_{way.target}"] = self.identity * l1_loss(way.there(way.goal), way.goal)
+                same = l1_loss(way.there(way.goal), way.goal, way.goal_mask)
+                terms[f"identity_{way.target}"] = self.identity * same
         yield "generators", terms
 
         shown = {way.target: way.past.swap(fakes[way.target]) for way in ways}
@@ -93,18 +109,22 @@ class CycleGAN(Algorithm):
             terms = {}
             for way in ways:
                 fake = shown[way.target]
-                terms[way.target] = critic_loss(way.critic(way.goal), way.critic(fake), self.adversarial)
+                terms[way.target] = judge(way.critic, way.goal, fake, self.adversarial)
                 if self.adversarial == "wgan-gp":
                     penalty = gradient_penalty(way.critic, way.goal, fake)
                     terms[f"penalty_{way.target}"] = self.gradient_penalty * penalty
+                if self.r1 and self.updates % self.r1_every == 0:
+                    terms[f"r1_{way.target}"] = self.r1 * self.r1_every * r1_penalty(way.critic, way.goal)
             yield "discriminators", terms
+            self.updates += 1
             if self.clamp:
                 _clamp([way.critic for way in ways], self.clamp)
 
     def _way(self, side: str, batch: dict[str, Tensor]) -> Way:
+        (a, mask_a), (b, mask_b) = ((batch[domain], batch.get(f"{domain}_mask")) for domain in ("A", "B"))
         if side == "A":
-            return Way("A", "B", batch["A"], batch["B"], self.G_AB, self.G_BA, self.D_B, self.past_b)
-        return Way("B", "A", batch["B"], batch["A"], self.G_BA, self.G_AB, self.D_A, self.past_a)
+            return Way("A", "B", a, b, self.G_AB, self.G_BA, self.D_B, self.past_b, mask_a, mask_b)
+        return Way("B", "A", b, a, self.G_BA, self.G_AB, self.D_A, self.past_a, mask_b, mask_a)
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from cyclegan.inference.picture_files import FORMATS, Picture, pixel_limit, read
 from cyclegan.inference.source_arguments import add_source, load_source
 from cyclegan.inference.tiles import Tiling
 from cyclegan.inference.translator import Translator
-from cyclegan.inference.work_list import KEEP, WorkListError, plan
+from cyclegan.inference.work_list import KEEP, WorkListError, plan, with_masks
 from cyclegan.whole_files import open_replacing
 
 SUMMARY = "translate pictures, folders of them, or standard input"
@@ -26,6 +26,8 @@ def main(arguments: list[str]) -> int:
     translators = _translators(options)
     with pixel_limit(options.max_pixels or None):
         if "-" in (*options.inputs, options.output):
+            if options.mask:
+                raise WorkListError("--mask: not with standard input or output")
             return _stream(translators[0], options)
         return _files(translators, options)
 
@@ -40,6 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     formats = sorted(suffix[1:] for suffix in FORMATS)
     parser.add_argument("--format", choices=[KEEP, *formats], help="of the results (png); keep: the source's")
     parser.add_argument("--quality", type=int, default=95, help="of JPEG and WebP, 1 to 100 (%(default)s)")
+    parser.add_argument(
+        "--mask", type=Path, help="folder of masks named like the pictures: white is translated, black stays as it is"
+    )
     parser.add_argument("--overwrite", action="store_true", help="do again what is already there")
     parser.add_argument("--device", help="one, or several that share the files: cuda:0,cuda:1 (GPU, or else cpu)")
     parser.add_argument(
@@ -111,6 +116,7 @@ def _picture(translator: Translator, path: str | Path) -> Picture:
 
 def _files(translators: list[Translator], options: argparse.Namespace) -> int:
     jobs = plan(options.inputs, options.output, options.format or "png")
+    jobs = with_masks(jobs, options.mask) if options.mask else jobs
     report = translate_files(
         translators,
         jobs,

@@ -1,5 +1,6 @@
 """Unpaired pictures as batches {"A": x, "B": y}: the same ones whatever the number of workers and processes.
 
+Where a domain has masks, they come as "A_mask" and "B_mask", cropped and flipped with their pictures.
 Nothing here remembers anything: which pictures make a pair, and how they are cropped, follows from
 (seed, epoch, place in the epoch, domain) alone. That makes resuming in mid-epoch a matter of starting at a place.
 """
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cyclegan.config import Data
 from cyclegan.data.images import ImageError
+from cyclegan.data.masks import find_masks
 from cyclegan.data.transforms import Transform
 
 # By which a scheduler or the keyboard asks a run to stop.
@@ -42,20 +44,24 @@ class UnpairedDataset(Dataset):
     def __init__(self, files: dict[str, list[Path]], data: Data, seed: int, multiple: int = 4):
         self.files, self.seed = files, seed
         self.pairing, self.shuffle = data.pairing, data.shuffle
+        self.masks = {domain: find_masks(data, domain, paths) for domain, paths in files.items()}
         self.transforms = {domain: Transform(data, domain, multiple) for domain in files}
 
     def __getitem__(self, draw: Draw) -> dict:
+        skipped: list[str] = []
+        try:
+            pair = self._pair(draw, skipped)
+        except ImageError as error:  # as a value: out of a worker, an exception comes with its traceback
+            return {"problem": str(error), "skipped": skipped}
+        return {**pair, "problem": None, "skipped": skipped}
+
+    def _pair(self, draw: Draw, skipped: list[str]) -> dict[str, torch.Tensor]:
         first = self._shuffled(draw, "A")
         if self.pairing == "ordered":
             second = first % len(self.files["B"])
         else:
             second = int(self._random(draw, "B").integers(len(self.files["B"])))
-        skipped: list[str] = []
-        try:
-            pair = {"A": self._read(draw, "A", first, skipped), "B": self._read(draw, "B", second, skipped)}
-        except ImageError as error:  # as a value: out of a worker, an exception comes with its traceback
-            return {"problem": str(error), "skipped": skipped}
-        return {**pair, "problem": None, "skipped": skipped}
+        return {**self._read(draw, "A", first, skipped), **self._read(draw, "B", second, skipped)}
 
     def _shuffled(self, draw: Draw, domain: str) -> int:
         """Each picture once before any comes again, in an order of its own each time round."""
@@ -68,14 +74,17 @@ class UnpairedDataset(Dataset):
     def _random(self, draw: Draw, domain: str) -> np.random.Generator:
         return np.random.default_rng([self.seed, draw.epoch, draw.place, ord(domain)])
 
-    def _read(self, draw: Draw, domain: str, index: int, skipped: list[str]) -> torch.Tensor:
+    def _read(self, draw: Draw, domain: str, index: int, skipped: list[str]) -> dict[str, torch.Tensor]:
         """The picture at `index`, or if that one is damaged, the next sound one: the loop decides if that will do."""
         files = self.files[domain]
         seed = int(self._random(draw, domain).integers(2**31))
         for step in range(len(files)):
             path = files[(index + step) % len(files)]
             try:
-                return self.transforms[domain](path, seed)
+                if path in self.masks[domain]:
+                    picture, mask = self.transforms[domain].with_mask(path, self.masks[domain][path], seed)
+                    return {domain: picture, f"{domain}_mask": mask}
+                return {domain: self.transforms[domain](path, seed)}
             except ImageError as error:
                 skipped.append(str(error))
         raise ImageError(f"no readable picture among the {len(files)} of domain {domain}; the first: {skipped[0]}")
@@ -125,7 +134,7 @@ def collate(items: list[dict]) -> dict:
     }
     if batch["problem"]:
         return batch
-    for domain in ("A", "B"):
+    for domain in (key for key in items[0] if key not in batch):
         images = [item[domain] for item in items]
         sizes = {tuple(image.shape[1:]) for image in images}
         if len(sizes) > 1:

@@ -11,11 +11,40 @@ from typing import Any
 
 import albumentations
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 from cyclegan.config import ConfigError, Data, Size
-from cyclegan.data.images import read_image, to_bytes, to_tensor
+from cyclegan.data.images import ImageError, read_image, to_bytes, to_tensor
+from cyclegan.data.masks import read_mask, resized_mask
+
+
+class Reader:
+    """Reads one domain's pictures as they are; where pictures hold both domains side by side, its half of them.
+
+    Args:
+        data: the run's data section
+        domain: "A" or "B"
+    """
+
+    def __init__(self, data: Data, domain: str):
+        section = getattr(data, domain)
+        self.channels, self.background = section.channels, section.background
+        self.half = domain if data.side_by_side else None
+
+    def __call__(self, path: Path) -> np.ndarray:
+        """(height, width, channels) as of `read_image`."""
+        pixels = read_image(path, self.channels, self.background)
+        if self.half is None:
+            return pixels
+        height, width = pixels.shape[:2]
+        if width != 2 * height:
+            raise ImageError(
+                f"cannot use {path}: {width}x{height} pixels, but data.side_by_side wants two squares beside each "
+                "other, A and B (pairs of other shapes go into two folders)"
+            )
+        return np.ascontiguousarray(pixels[:, :height] if self.half == "A" else pixels[:, height:])
 
 
 class Transform:
@@ -29,9 +58,15 @@ class Transform:
 
     def __init__(self, data: Data, domain: str, multiple: int = 4):
         section = getattr(data, domain)
-        self.channels, self.background = section.channels, section.background
+        self.read = Reader(data, domain)
         self.resize, self.load_size, self.crop_size = data.resize, _pair(data.load_size), _pair(data.crop_size)
         self.multiple = multiple
+        self.zoom = data.zoom if data.resize == "zoom_and_crop" else None
+        if self.zoom and section.mask:
+            raise ConfigError(f"data.{domain}.mask: not with data.resize=zoom_and_crop")
+        self.last: tuple[Path, np.ndarray] | None = None  # zoomed crops come from few large pictures, or from one
+        if self.zoom and self.zoom[0] > self.zoom[1]:
+            raise ConfigError(f"data.zoom: the smallest scale first, found {list(self.zoom)}")
         if "crop" in data.resize and any(side % multiple for side in self.crop_size):
             raise ConfigError(f"data.crop_size: {data.crop_size}, but this generator takes multiples of {multiple}")
         self.augment = albumentations.Compose(
@@ -44,9 +79,40 @@ class Transform:
 
     def __call__(self, path: Path, seed: int) -> Tensor:
         """(channels, height, width) in [-1, 1]; the same picture for the same path and seed, whoever calls."""
-        pixels = resized(read_image(path, self.channels, self.background), self._size)
+        return self.augmented(self.load(path), seed)
+
+    def load(self, path: Path) -> np.ndarray:
+        """(height, width, channels) before crop and flip."""
+        if not self.zoom:
+            return resized(self.read(path), self._size)
+        if self.last is None or self.last[0] != path:
+            self.last = path, self.read(path)
+        return self.last[1]
+
+    def augmented(self, pixels: np.ndarray, seed: int) -> Tensor:
+        """What `load` gave, cropped, flipped and augmented as the seed says."""
+        if self.zoom:
+            pixels = self._zoomed(pixels, np.random.default_rng(seed))
         self.augment.set_random_seed(seed)
         return to_tensor(self.augment(image=pixels)["image"])
+
+    def with_mask(self, path: Path, mask: Path, seed: int) -> tuple[Tensor, Tensor]:
+        """What a call gives, and the picture's mask, (1, height, width) in [0, 1], cropped and flipped alike."""
+        pixels = self.read(path)
+        shape = read_mask(mask, pixels.shape[:2])
+        pixels = resized(pixels, self._size)
+        self.augment.set_random_seed(seed)
+        both = self.augment(image=pixels, mask=resized_mask(shape, pixels.shape[:2]))
+        return to_tensor(both["image"]), torch.from_numpy(np.array(both["mask"], dtype=np.float32)[None] / 255)
+
+    def _zoomed(self, pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """A crop of the picture at a random scale; no more of it is resized than that."""
+        box, crop = [], self.crop_size
+        for side, wanted, scale in zip(pixels.shape[:2], crop, random.uniform(*self.zoom, 2), strict=True):
+            part = wanted / max(wanted, round(side * scale)) * side  # in pixels of the picture
+            start = random.uniform(0, side - part)
+            box.append((start, start + part))
+        return resized(pixels, lambda *_: crop, (box[1][0], box[0][0], box[1][1], box[0][1]))
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
         """The sides before the crop, for a picture with these."""
@@ -75,24 +141,29 @@ class PlainTransform:
     """
 
     def __init__(self, data: Data, domain: str, size: tuple[int, int] | None = None):
-        section = getattr(data, domain)
-        self.channels, self.background, self.size = section.channels, section.background, size
+        self.read, self.size = Reader(data, domain), size
 
     def __call__(self, path: Path) -> Tensor:
         """(channels, height, width) in [-1, 1]."""
-        pixels = read_image(path, self.channels, self.background)
-        return to_tensor(resized(pixels, lambda *sides: self.size or sides))
+        return to_tensor(resized(self.read(path), lambda *sides: self.size or sides))
 
 
-def resized(pixels: np.ndarray, size_for: Callable[[int, int], tuple[int, int]]) -> np.ndarray:
-    """Antialiased bicubic to `size_for(height, width)`; Pillow's, because OpenCV's aliases when it shrinks."""
+def resized(
+    pixels: np.ndarray,
+    size_for: Callable[[int, int], tuple[int, int]],
+    box: tuple[float, float, float, float] | None = None,
+) -> np.ndarray:
+    """Antialiased bicubic to `size_for(height, width)`; Pillow's, because OpenCV's aliases when it shrinks.
+
+    Of the part within `box` (left, top, right, bottom) only, where one is given.
+    """
     size = size_for(*pixels.shape[:2])
-    if size == pixels.shape[:2]:
+    if size == pixels.shape[:2] and box is None:
         return pixels
     # Pillow resizes 8-bit pictures with one or three channels, and floats one channel at a time.
     planes = [pixels] if pixels.dtype == np.uint8 and pixels.shape[2] == 3 else np.split(pixels, pixels.shape[2], 2)
     planes = [Image.fromarray(plane.squeeze()) for plane in planes]
-    planes = [np.asarray(plane.resize(size[::-1], Image.Resampling.BICUBIC)) for plane in planes]
+    planes = [np.asarray(plane.resize(size[::-1], Image.Resampling.BICUBIC, box)) for plane in planes]
     pixels = planes[0] if planes[0].ndim == 3 else np.stack(planes, axis=2)
     return pixels if pixels.dtype == np.uint8 else pixels.clip(0, 1)
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from cyclegan.losses import structure
+
 Generator = Callable[[Tensor], Tensor]
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def change(source: Tensor, output: Tensor) -> Tensor:
@@ -36,7 +35,7 @@ def luminance_correlation(source: Tensor, output: Tensor) -> Tensor:
 
     0 where either image is flat.
     """
-    return _correlation(_luminance(source), _luminance(output))
+    return structure.correlation(structure.luminance(source.double()), structure.luminance(output.double()))
 
 
 def edge_agreement(source: Tensor, output: Tensor) -> Tensor:
@@ -44,23 +43,4 @@ def edge_agreement(source: Tensor, output: Tensor) -> Tensor:
 
     0 where either image has no edges or the same everywhere.
     """
-    return _correlation(_edges(_luminance(source)), _edges(_luminance(output)))
-
-
-def _luminance(image: Tensor) -> Tensor:
-    """(n, 1, h, w)"""
-    if image.shape[1] == 1:
-        return image.double()
-    return (image.double() * image.new_tensor(LUMA, dtype=torch.float64).view(3, 1, 1)).sum(1, keepdim=True)
-
-
-def _edges(luminance: Tensor) -> Tensor:
-    across = luminance.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8
-    kernels = torch.stack([across, across.T])[:, None]
-    return F.conv2d(luminance, kernels).square().sum(1).sqrt()
-
-
-def _correlation(x: Tensor, y: Tensor) -> Tensor:
-    x, y = (z.flatten(1) - z.flatten(1).mean(1, keepdim=True) for z in (x, y))
-    norms = x.norm(dim=1) * y.norm(dim=1)
-    return torch.where(norms > 1e-12, (x * y).sum(1) / norms.clamp(min=1e-12), 0.0)
+    return structure.edge_agreement(source.double(), output.double())

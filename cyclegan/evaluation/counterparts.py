@@ -10,10 +10,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from cyclegan.data.folders import MARK, subject
 from cyclegan.errors import UserError
-
-# What tells the domain in names of facades and maps (1_A, 1_B) and of Cityscapes.
-MARK = re.compile(r"_(A|B|leftImg8bit|gtFine_color)$")
 
 
 class CounterpartError(UserError, ValueError):
@@ -53,11 +51,6 @@ def may_agree_by_chance(files: Sequence[Path], others: Sequence[Path]) -> bool:
         return False
     patterns = {re.sub(r"\d+", "#", path.stem) for path in files}
     return len(patterns) == 1 and "#" in patterns.pop()
-
-
-def subject(path: Path, folder: Path) -> str:
-    """A picture's name below its folder, without suffix and without what tells its domain."""
-    return MARK.sub("", path.relative_to(folder).with_suffix("").as_posix())
 
 
 def _marks(files: Sequence[Path]) -> set[str]:

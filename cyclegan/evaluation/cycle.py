@@ -25,18 +25,17 @@ def errors_of(way: Direction, batch_size: int = 8, device: torch.device | str = 
 def cycle_errors(way: Direction, batch_size: int, device: torch.device | str) -> list[float]:
     """Of each source picture, translated there and back."""
     values = []
-    for _, images in batches(way.files, way.generator.about["input"], batch_size):
+    for _, images in batches(way.files, way.read, batch_size):
         values += cycle_error(images.to(device), _translation(way.generator), _translation(way.back)).tolist()
     return values
 
 
 def identity_errors(way: Direction, batch_size: int, device: torch.device | str) -> list[float]:
     """Of each picture of the target domain; none if the domains differ in their channels."""
-    pictures = way.generator.about["input"]
-    if pictures["channels"] != way.generator.about["output"]["channels"]:
+    if way.generator.about["input"]["channels"] != way.generator.about["output"]["channels"]:
         return []
     values = []
-    for _, images in batches(way.references, pictures, batch_size):
+    for _, images in batches(way.references.files, way.read_target, batch_size):
         values += identity_error(images.to(device), _translation(way.generator)).tolist()
     return values
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from cyclegan.config import Config, load_config
 from cyclegan.data.folders import find_folder, find_split
-from cyclegan.data.images import read_image, to_tensor
+from cyclegan.data.transforms import PlainTransform
 from cyclegan.errors import UserError
 from cyclegan.evaluation.counterparts import counterparts
+from cyclegan.evaluation.features import Pictures
+from cyclegan.evaluation.sides import pictures_of
 from cyclegan.inference.generator_file import load_generator
 
 
@@ -33,8 +35,11 @@ class Direction:
     files: list[Path]
     truths: dict[Path, Path]  # the true translations, where they are known
     about_truths: str  # a sentence
-    references: list[Path]  # real pictures of the target domain
     out: Path
+    inputs: Pictures
+    references: Pictures  # real ones of the target domain
+    read: Callable[[Path], Tensor]  # gives (C, H, W) in [-1, 1]
+    read_target: Callable[[Path], Tensor]  # the same for references and truths
 
     def outputs(self) -> dict[Path, Path]:
         """Where each picture's translation goes: same sub-folder, same name, as PNG."""
@@ -65,7 +70,7 @@ def directions_of(
     if not chosen:
         found = ", ".join(f"{d} in {folder}" for d, folder in domains.items()) or "no pictures"
         raise SplitError(f"{run}: nothing to translate {wanted} in the {split} split (found {found})")
-    if paired is None and config.data.pairing == "paired":
+    if paired is None and (config.data.pairing == "paired" or config.data.side_by_side):
         paired = True
     for name in chosen:
         source, target = name.split("to")
@@ -79,16 +84,21 @@ def directions_of(
             domains[source],
             files[source],
             *truths,
-            others,
             run / split / name,
+            pictures_of(config.data, source, files[source]),
+            pictures_of(config.data, target, others),
+            PlainTransform(config.data, source),
+            PlainTransform(config.data, target),
         )
 
 
-def batches(files: list[Path], pictures: dict, batch_size: int) -> Iterator[tuple[list[Path], Tensor]]:
-    """Runs of pictures that have one size, (n, c, h, w) in [-1, 1]; `pictures` is a side of a generator's `about`."""
+def batches(
+    files: Sequence[Path], read: Callable[[Path], Tensor], batch_size: int
+) -> Iterator[tuple[list[Path], Tensor]]:
+    """Runs of pictures that have one size, (n, c, h, w) in [-1, 1]."""
     paths, images = [], []
     for path in files:
-        image = to_tensor(read_image(path, pictures["channels"], pictures["background"]))
+        image = read(path)
         if images and (len(images) == batch_size or image.shape != images[0].shape):
             yield paths, torch.stack(images)
             paths, images = [], []

@@ -17,7 +17,9 @@ from cyclegan.evaluation.extractors import MissingPackageError
 from cyclegan.networks.pretrained import WeightsError
 
 
-def lpips_from(weights: Path | str, trunk: str = "alex") -> Callable[[Tensor, Tensor], Tensor]:
+def lpips_from(
+    weights: Path | str, trunk: str = "alex", device: torch.device | str = "cpu"
+) -> Callable[[Tensor, Tensor], Tensor]:
     """The distance of two (n, 3, h, w) batches in [-1, 1] as (n,) values.
 
     `weights` is torchvision's file for the trunk (`alex` or `vgg`: alexnet-owt-7be5be79.pth, vgg16-397923af.pth); the
@@ -31,6 +33,7 @@ def lpips_from(weights: Path | str, trunk: str = "alex") -> Callable[[Tensor, Te
         warnings.simplefilter("ignore", UserWarning)  # torchvision's, on the old arguments that lpips passes
         network = LPIPS(net=trunk, pnet_rand=True, verbose=False)
     _load_trunk(network.net, weights)
+    network.to(device).requires_grad_(False)
     return lambda x, y: network(x.float(), y.float()).flatten()
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cyclegan.data.images import quantised, read_image, to_tensor
+from cyclegan.data.images import quantised
 from cyclegan.data.transforms import to_picture
 from cyclegan.evaluation.card import save_card
 from cyclegan.evaluation.content import change
@@ -64,7 +64,7 @@ def translate_split(
         scores, block, side = _translate(way, batch_size, device)
         if errors := identity_errors(way, batch_size, device):
             scores["identity_error"] = {"untouched": 0.0, "translated": fmean(errors)}
-        if metrics and way.references:
+        if metrics and way.references.files:
             scores |= _distances(way, metrics, extractor, scores)
         block.table, block.note = score_table(scores), _note(way)
         blocks.append(block)
@@ -94,7 +94,7 @@ def _translate(way: Direction, batch_size: int, device: torch.device | str) -> t
     values: dict[str, dict[str, list[Tensor]]] = {metric: {"untouched": [], "translated": []} for metric in PAIRED}
     outputs, cycle, side = way.outputs(), [], 0
     with tqdm(total=len(way.files), desc=way.name, unit="img", leave=False) as bar:
-        for paths, images in batches(way.files, way.generator.about["input"], batch_size):
+        for paths, images in batches(way.files, way.read, batch_size):
             exact = translate_tensor(way.generator, images.to(device))
             fakes = quantised(exact.cpu())  # scores are those of the files
             backs = translate_tensor(way.back, exact).cpu() if way.back else None
@@ -123,8 +123,7 @@ def _translate(way: Direction, batch_size: int, device: torch.device | str) -> t
 def _truth(way: Direction, path: Path, image: Tensor, fake: Tensor) -> Tensor | None:
     if path not in way.truths:
         return None
-    pictures = way.generator.about["output"]
-    truth = to_tensor(read_image(way.truths[path], pictures["channels"], pictures["background"]))
+    truth = way.read_target(way.truths[path])
     return truth if truth.shape == fake.shape == image.shape else None
 
 
@@ -139,7 +138,7 @@ def _score(values: dict, image: Tensor, fake: Tensor, truth: Tensor) -> None:
 def _distances(way: Direction, metrics: Sequence[str], extractor: Extractor, errors: dict) -> dict[str, dict]:
     """Distances of both sides to the target domain; the translated side's card, with the errors, is written."""
     real = side_of(way.references, extractor, metrics)
-    before = evaluate(way.files, real, extractor, metrics)
+    before = evaluate(way.inputs, real, extractor, metrics)
     after = evaluate(
         list(way.outputs().values()), real, extractor, metrics, checkpoint=f"{way.generator.about['run']}/{way.name}"
     )

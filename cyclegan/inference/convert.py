@@ -91,11 +91,15 @@ def _discriminators(source: Path, about: Mapping[str, Any], one_way: bool) -> di
     state = newest_state(source) if source.is_dir() else None
     if state is None:
         return {}
-    names = {"D": "D", "D_B": "D"} if one_way else {"D_B": "D_A", "D_A": "D_B"}  # theirs are named after generators
+    # Theirs are named after generators.
+    names = {"D": "D", "D_B": "D", "D_A": "D"} if one_way else {"D_B": "D_A", "D_A": "D_B"}
     found = {theirs: weights for ours, weights in state_networks(state).items() if (theirs := names.get(ours))}
     if found:
         check_writable(about.get("config", {}).get("discriminator", {"name": "patch"}), f"{state}, discriminators")
     for name, weights in found.items():
         if any("parametrizations" in key for key in weights):
             raise ReferenceFileError(f"{state}: the reference has no {name} with spectral normalisation")
-    return found
+    return {
+        name: {key: value for key, value in weights.items() if not key.startswith("diffaugment.")}
+        for name, weights in found.items()
+    }

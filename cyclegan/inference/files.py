@@ -19,6 +19,7 @@ from torch import nn
 from tqdm import tqdm
 
 from cyclegan.data.images import ImageError
+from cyclegan.data.masks import read_mask
 from cyclegan.devices import default_device
 from cyclegan.inference.generator_file import load_generator
 from cyclegan.inference.picture_files import (
@@ -222,7 +223,8 @@ class _Pipeline:
                 pictures = [read_picture(jobs[0].source, translator.channels, translator.background)]
             if isinstance(pictures[0], str):
                 return group
-            return list(zip(jobs, translator(pictures), strict=True))
+            results = zip(jobs, pictures, translator(pictures), strict=True)
+            return [(job, _pasted(job, picture, result)) for job, picture, result in results]
         except (ValueError, OSError, MemoryError, RuntimeError) as error:  # torch has RuntimeErrors for lack of memory
             if len(group) == 1:
                 return [(jobs[0], _reason(error))]
@@ -238,6 +240,17 @@ class _Pipeline:
             return job, None
         except Exception as error:  # Pillow's plugins have many, and one file must not stop the others
             return job, f"cannot write {job.target}: {_reason(error)}"
+
+
+def _pasted(job: Job, picture: Picture, result: Picture) -> Picture:
+    """The result where the job's mask is white, the picture itself where it is black. Raises ImageError."""
+    if job.mask is None:
+        return result
+    if picture.pixels.shape != result.pixels.shape:
+        raise ImageError(f"{job.source}: with a mask, a generator must give as many channels as it takes")
+    share = read_mask(job.mask, picture.size)[..., None] / np.float32(255)
+    pixels = share * result.pixels + (1 - share) * picture.pixels
+    return result.with_pixels(pixels if picture.deep else np.rint(pixels).astype(np.uint8))
 
 
 def _ahead(jobs: Sequence[Job], disk: ThreadPoolExecutor, read: Any, count: int) -> Iterator[tuple[Job, Any]]:

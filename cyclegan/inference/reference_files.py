@@ -112,6 +112,8 @@ def check_writable(architecture: Mapping[str, Any], where: Path | str) -> None:
     usual = {"padding": "reflect", "skip": False, "spectral": False}
     if architecture["name"] == "resnet":
         usual |= {"downs": 2}
+    if architecture["name"] not in ("resnet", "unet", "patch", "pixel"):
+        raise ReferenceFileError(f"{where}: the reference has no network {architecture['name']}; use cyclegan export")
     odd = [f"{key} {architecture[key]}" for key, value in usual.items() if architecture.get(key, value) != value]
     if architecture.get("norm", "instance") not in ("instance", "batch"):
         odd.append(f"norm {architecture['norm']}")

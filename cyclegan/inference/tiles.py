@@ -20,6 +20,7 @@ from cyclegan.inference.blended_tiles import blended
 from cyclegan.inference.exact_tiles import TilingError, exact
 from cyclegan.inference.stages import Padded
 from cyclegan.inference.translate import padded_sides
+from cyclegan.networks.ugatit import UgatitGenerator
 
 __all__ = ["Tiling", "TilingError", "to_pixels", "translate_tiled"]
 
@@ -70,6 +71,10 @@ def translate_tiled(
 
     Raises TilingError for networks that it cannot cut and for a scratch folder without space.
     """
+    if isinstance(generator, UgatitGenerator):
+        raise TilingError(
+            "ugatit looks at all of a picture at once, so none can be cut: --tiles never, or a smaller one"
+        )
     picture = Padded.picture(pixels, padded_sides(generator, *pixels.shape[:2]), torch.device(device))
     if tiling.mode == "exact":
         windows = exact(generator, picture, tiling.side, tiling.scratch)

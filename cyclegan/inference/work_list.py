@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cyclegan.data.images import EXTENSIONS, find_images
@@ -24,6 +24,7 @@ class Job:
     source: Path
     target: Path
     below: Path | None = None  # the folder that the target must not leave
+    mask: Path | None = None  # white where the translation goes; elsewhere the source stays
 
     def done(self) -> bool:
         """Whether the target is there and not older than the source."""
@@ -69,6 +70,18 @@ def plan(inputs: Sequence[str | Path], output: Path | str, format: str = "png") 
     jobs = [_distinct(Job(source, output / name, output)) for (source, _), name in zip(found, names, strict=True)]
     _refuse_twins(jobs)
     return jobs
+
+
+def with_masks(jobs: Sequence[Job], folder: Path) -> list[Job]:
+    """Each job with the mask below `folder` that has its target's name, whatever the suffix. Raises WorkListError."""
+    known = {path.relative_to(folder).with_suffix(""): path for path in find_images(folder)}
+    names = [job.target.relative_to(job.below) if job.below else Path(job.source.name) for job in jobs]
+    masks = [known.get(name.with_suffix("")) for name in names]
+    if missing := [job.source for job, mask in zip(jobs, masks, strict=True) if mask is None]:
+        raise WorkListError(
+            f"--mask: {folder} has none for {len(missing)} of {len(jobs)} pictures, such as {missing[0]}"
+        )
+    return [replace(job, mask=mask) for job, mask in zip(jobs, masks, strict=True)]
 
 
 def _found(given: str, several: bool) -> Iterable[tuple[Path, Path]]:

@@ -6,12 +6,19 @@ from typing import Any
 
 from torch import nn
 
+from cyclegan.networks.multiscale import MultiscaleDiscriminator
 from cyclegan.networks.patchgan import PatchDiscriminator, PixelDiscriminator
 from cyclegan.networks.resnet import ResnetGenerator
+from cyclegan.networks.ugatit import UgatitDiscriminator, UgatitGenerator
 from cyclegan.networks.unet import UnetGenerator
 
-GENERATORS: dict[str, type[nn.Module]] = {"resnet": ResnetGenerator, "unet": UnetGenerator}
-DISCRIMINATORS: dict[str, type[nn.Module]] = {"patch": PatchDiscriminator, "pixel": PixelDiscriminator}
+GENERATORS: dict[str, type[nn.Module]] = {"resnet": ResnetGenerator, "unet": UnetGenerator, "ugatit": UgatitGenerator}
+DISCRIMINATORS: dict[str, type[nn.Module]] = {  # each gives a map of scores, or a list of them
+    "patch": PatchDiscriminator,
+    "pixel": PixelDiscriminator,
+    "multiscale": MultiscaleDiscriminator,
+    "ugatit": UgatitDiscriminator,
+}
 
 
 def build_generator(architecture: dict[str, Any]) -> nn.Module:

@@ -15,12 +15,24 @@ Padding = Literal["reflect", "replicate", "zero"]
 def norm_layer(norm: Norm, channels: int) -> nn.Module:
     """Instance norm without parameters or statistics and batch norm with both, as in the reference."""
     if norm == "instance":
-        return nn.InstanceNorm2d(channels)
+        return InstanceNorm(channels)
     if norm == "batch":
         return nn.BatchNorm2d(channels)
     if norm == "group":
         return nn.GroupNorm(min(32, channels), channels)
     return nn.Identity()
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """With right gradients whatever their memory layout.
+
+    For a batch of one in channels_last, PyTorch (2.15, CPU) reads the incoming gradient as if it were contiguous. Two
+    views that cost nothing forwards make it contiguous backwards.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return y.flatten(1).reshape(y.shape) if self.training else y
 
 
 def bias_before(norm: Norm) -> bool:

@@ -6,7 +6,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from cyclegan.networks.layers import Norm, bias_before, norm_layer
+from cyclegan.networks.layers import BlurDown, Norm, bias_before, norm_layer
 
 
 class PatchDiscriminator(nn.Module):
@@ -18,6 +18,7 @@ class PatchDiscriminator(nn.Module):
         layers: strided layers before the last two; 3 is the reference's `basic`
         norm: instance, batch, group or none
         spectral: spectral normalisation of every convolution (Miyato et al. 2018)
+        antialias: halve the sides by a blur after the activation instead of by a stride, as CUT's does
     """
 
     def __init__(
@@ -27,17 +28,20 @@ class PatchDiscriminator(nn.Module):
         layers: PositiveInt = 3,
         norm: Norm = "instance",
         spectral: bool = False,
+        antialias: bool = False,
     ):
         super().__init__()
-        model = [nn.Conv2d(in_channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+        halving = 1 if antialias else 2
+        model = [nn.Conv2d(in_channels, width, 4, halving, 1), nn.LeakyReLU(0.2), *[BlurDown(width)] * antialias]
         channels = width
         for layer in range(1, layers + 1):
             wider = width * min(2**layer, 8)
-            stride = 2 if layer < layers else 1
+            last = layer == layers
             model += [
-                nn.Conv2d(channels, wider, 4, stride, 1, bias=bias_before(norm)),
+                nn.Conv2d(channels, wider, 4, 1 if last else halving, 1, bias=bias_before(norm)),
                 norm_layer(norm, wider),
                 nn.LeakyReLU(0.2),
+                *[BlurDown(wider)] * (antialias and not last),
             ]
             channels = wider
         model += [nn.Conv2d(channels, 1, 4, 1, 1)]

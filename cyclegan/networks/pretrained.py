@@ -18,11 +18,15 @@ from cyclegan.errors import UserError
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A published file of weights: the names it goes by, where it is, and the sha256 of its bytes."""
+    """A published file of weights: the names it goes by, where it is, and the sha256 of its bytes.
+
+    Of torchvision's files no more than the first eight digits are published, in their names: enough against damage,
+    not against somebody who wants to deceive.
+    """
 
     names: tuple[str, ...]
     url: str
-    sha256: str
+    sha256: str  # or how it begins
     variable: str  # environment variable with the path of a copy
 
 
@@ -63,8 +67,8 @@ def sha256_of(path: Path) -> str:
 
 def _verified(path: Path, weights: WeightsFile) -> Path:
     found = sha256_of(path)
-    if found != weights.sha256:
-        raise WeightsError(f"{path} is damaged: sha256 {found} instead of {weights.sha256}; delete it and try again")
+    if not found.startswith(weights.sha256):
+        raise WeightsError(f"{path} is damaged: sha256 {found} instead of {_shown(weights)}; delete it and try again")
     return path
 
 
@@ -75,7 +79,7 @@ def _downloaded(weights: WeightsFile, folder: Path) -> Path:
             partial = Path(scratch) / weights.names[0]
             with open(partial, "wb") as file, urllib.request.urlopen(weights.url, timeout=30) as response:
                 _copy(response, file, weights.names[0])
-            if sha256_of(partial) != weights.sha256:
+            if not sha256_of(partial).startswith(weights.sha256):
                 raise WeightsError(_what_to_do(weights, folder, "arrived damaged"))
             return partial.rename(folder / weights.names[0])
     except OSError as error:  # URLError is one
@@ -91,8 +95,12 @@ def _copy(response: BinaryIO, file: BinaryIO, name: str) -> None:
             bar.update(len(block))
 
 
+def _shown(weights: WeightsFile) -> str:
+    return weights.sha256 + "…" * (len(weights.sha256) < 64)
+
+
 def _what_to_do(weights: WeightsFile, folder: Path, problem: str) -> str:
     return (
-        f"{weights.names[0]} {problem}: fetch {weights.url} (sha256 {weights.sha256}) and put it into {folder}, "
+        f"{weights.names[0]} {problem}: fetch {weights.url} (sha256 {_shown(weights)}) and put it into {folder}, "
         f"or name a copy in {weights.variable}"
     )

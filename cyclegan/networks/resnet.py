@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cyclegan.networks.layers import BlurDown, BlurUp, Norm, Padding, bias_before, norm_layer, padding_layer
+
+PICTURE = -1  # among the numbers of layers: the picture itself
 
 
 class ResnetBlock(nn.Module):
@@ -69,7 +72,7 @@ class ResnetGenerator(nn.Module):
         super().__init__()
         if skip and in_channels != out_channels:
             raise ValueError(f"skip adds input and output: {in_channels} and {out_channels} channels do not add up")
-        self.skip = skip
+        self.skip, self.in_channels = skip, in_channels
         self.multiple = 2**downs
         self.smallest = 2 * self.multiple  # reflection needs more pixels than it adds
         self.checkpointing = False  # trade time for memory; the training loop switches it
@@ -83,14 +86,36 @@ class ResnetGenerator(nn.Module):
         layers += [padding_layer(padding, 3), nn.Conv2d(width, out_channels, 7), last]
         self.model = nn.Sequential(*layers)
 
-    def forward(self, image: Tensor) -> Tensor:
-        x = image
-        for layer in self.model:
+    def forward(self, image: Tensor, layers: Sequence[int] = ()) -> Tensor | list[Tensor]:
+        """The picture; or what the layers of `model` with these rising numbers give, and at its end PICTURE.
+
+        Nothing is computed beyond the last of them. (Not a method of its own: only what goes through `forward` has
+        the precision and the processes that the training loop sets up.)
+        """
+        x, features = image, []
+        for number, layer in enumerate(self.model):
             if self.checkpointing and isinstance(layer, ResnetBlock):
                 x = checkpoint(layer, x, use_reentrant=False)
             else:
                 x = layer(x)
-        return (image + x).clamp(-1, 1) if self.skip else x
+            if number in layers:
+                features.append(x)
+            if layers and number == layers[-1]:
+                return features
+        picture = (image + x).clamp(-1, 1) if self.skip else x
+        return [*features, picture] if layers else picture
+
+    def channels_after(self, layer: int) -> int:
+        """Channels of what the layer with this number gives."""
+        convolutions = [m for m in self.model[: layer + 1].modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+        return convolutions[-1].out_channels if convolutions else self.in_channels
+
+    def landmarks(self) -> list[int]:
+        """Numbers of the layers that CUT compares: padded pixels, down-samplings, first and fifth (or last) block."""
+        blocks = [number for number, layer in enumerate(self.model) if isinstance(layer, ResnetBlock)]
+        before = self.model[: blocks[0]] if blocks else []
+        convolutions = [number for number, layer in enumerate(before) if isinstance(layer, nn.Conv2d)]
+        return sorted({0, *convolutions[1:], *blocks[:1], *blocks[:5][-1:]})
 
     def start_as_identity(self) -> None:
         """With `skip`: silence the last convolution, so that what is added starts at zero."""

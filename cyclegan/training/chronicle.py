@@ -31,7 +31,8 @@ class Chronicle:
     def __init__(self, config: Config, accelerator: Accelerator, epoch_images: int):
         self.config, self.accelerator = config, accelerator
         self.log, self.remarks = config.folder / "log", config.folder / "log" / "remarks.jsonl"
-        self.doctor = new_doctor(config, epoch_images)
+        self.doctor, self.fresh = new_doctor(config, epoch_images), []
+        self.sheet_at = -1
         wanted = config.logging.samples and accelerator.is_main_process
         self.samples = sample_images(config) if wanted else {}
 
@@ -54,8 +55,9 @@ class Chronicle:
             self.journal.add(images, scores)
 
     def add_sheet(self, images: int, steps: int, generators: dict[str, nn.Module], dtype: torch.dtype) -> None:
-        if not self.samples:
+        if not self.samples or images == self.sheet_at:
             return
+        self.sheet_at = images
         with self.accelerator.autocast(), evaluating(generators):
             samples = {domain: value.to(self.accelerator.device, dtype) for domain, value in self.samples.items()}
             pictures = translate_samples(generators, samples)
@@ -79,11 +81,17 @@ class Chronicle:
     def _remark(self, remarks: list[Remark]) -> None:
         if not (remarks and self.accelerator.is_main_process):
             return
+        self.fresh += remarks
         add_remarks(self.remarks, remarks)
         for remark in remarks:
             tqdm.write(f"doctor: {remark.message}")
             for tracker in self._tensorboards():
                 tracker.writer.add_text("doctor", remark.message, remark.images)
+
+    def take_remarks(self) -> list[Remark]:
+        """Those made since the last call, by the main process."""
+        taken, self.fresh = self.fresh, []
+        return taken
 
     def _tensorboards(self) -> list:
         return [tracker for tracker in self.accelerator.trackers if tracker.name == "tensorboard"]

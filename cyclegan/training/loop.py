@@ -6,20 +6,16 @@ does backward, step and zero_grad for each of them; then comes what is due by im
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration, send_to_device
+from accelerate.utils import broadcast_object_list, send_to_device, set_seed
 from torch import Tensor
 from tqdm import tqdm
 
@@ -28,11 +24,22 @@ from cyclegan.config import Config, ConfigError, load_config
 from cyclegan.data.dataset import EpochBatches, UnpairedDataset, epoch_length, new_loader
 from cyclegan.data.folders import find_split
 from cyclegan.data.images import ImageError
+from cyclegan.data.paired import PairedDataset
 from cyclegan.errors import UserError
 from cyclegan.inference.generator_file import save_generator
 from cyclegan.training import checkpoint
 from cyclegan.training.chronicle import Chronicle
 from cyclegan.training.journal import Means
+from cyclegan.training.launch import new_accelerator
+from cyclegan.training.rollback import (
+    Diverged,
+    Rollback,
+    note_rollback,
+    rollbacks,
+    seed_after,
+    spoiled_since,
+    state_before,
+)
 from cyclegan.training.schedules import LearningRate
 from cyclegan.training.scoring import Scorer, best_states, summary, was_scored, write_scores
 from cyclegan.training.stop import Stopper, ignore_ends_of_workers
@@ -40,10 +47,6 @@ from cyclegan.training.trainer import Trainer
 from cyclegan.whole_files import write_whole
 
 NEVER = 10**18
-
-
-class Diverged(UserError, RuntimeError):
-    """Losses or weights became infinite or not a number."""
 
 
 class WorkerLost(UserError, RuntimeError):
@@ -72,47 +75,30 @@ def train(config: Config | dict[str, Any] | str | Path, resume: str = "auto") ->
     """
     config = complete_config(config if isinstance(config, Config) else load_config(config))
     with new_accelerator(config) as accelerator:
-        run = Run(config, accelerator)
-        run.resume(resume)
-        run.go()
-    return config.folder
-
-
-@contextmanager
-def new_accelerator(config: Config) -> Iterator[Accelerator]:
-    """Accelerate for one run; its global state is cleared before, so that a notebook can train again."""
-    launched = os.environ.get("ACCELERATE_MIXED_PRECISION")
-    if "fp16" in (config.speed.precision, launched) and not torch.accelerator.is_available():
-        raise ConfigError("speed.precision: fp16 needs a GPU; on a CPU use bf16 or no")
-    AcceleratorState._reset_state(reset_partial_state=False)
-    accelerator = Accelerator(
-        # Said aloud: else the processes that torchrun starts on a CPU would each train alone, in the same folder.
-        cpu=not torch.accelerator.is_available(),
-        mixed_precision="no" if config.speed.precision == "fp64" else config.speed.precision,
-        gradient_accumulation_steps=config.training.accumulate,
-        log_with=config.logging.trackers or None,
-        project_config=ProjectConfiguration(project_dir=config.folder, logging_dir=config.folder / "log"),
-        # Networks run several times between two updates, which does not go with buffers sent around before each.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-    )
-    if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", 1)):
-        raise ConfigError(
-            f"{os.environ['WORLD_SIZE']} processes were launched but this one sees {accelerator.num_processes}: "
-            "on a CPU launch with torchrun, on GPUs with accelerate launch or torchrun"
-        )
-    try:
-        yield accelerator
-    finally:
-        accelerator.end_training()
-        accelerator.free_memory()
+        while True:
+            run = Run(config, accelerator, 0 if resume == "none" else len(rollbacks(config.folder / "log")))
+            run.resume(resume)
+            try:
+                run.go()
+                return config.folder
+            except Rollback as rollback:
+                run.go_back(rollback)
+                resume = "auto"
 
 
 class Run:
-    """A run on its way: pictures in, updates, and what is due after them."""
+    """A run on its way: pictures in, updates, and what is due after them.
 
-    def __init__(self, config: Config, accelerator: Accelerator):
-        self.config, self.accelerator = config, accelerator
-        self.trainer = Trainer(config, accelerator)
+    Args:
+        config: the run
+        accelerator: its device and processes
+        times: how often it has gone back to an earlier state, each time with a new seed
+    """
+
+    def __init__(self, config: Config, accelerator: Accelerator, times: int = 0):
+        self.config, self.accelerator, self.times = config, accelerator, times
+        self.seed = seed_after(config.seed, times)
+        self.trainer = Trainer(config.model_copy(update={"seed": self.seed}), accelerator)
         self.progress, self.epoch_means = Progress(), Means()
         self.states = config.folder / "state"
         self.save_due = self.score_due = False
@@ -124,7 +110,8 @@ class Run:
         rank, world = accelerator.process_index, accelerator.num_processes
         multiple = max(generator.multiple for generator in self.trainer.generators.values())
         self.batches = EpochBatches(pairs, training.batch_size, rank, world, training.batches_per_epoch)
-        dataset = UnpairedDataset(self.files, data, config.seed, multiple)
+        kind = PairedDataset if data.pairing == "paired" else UnpairedDataset
+        dataset = kind(self.files, data, self.seed, multiple)
         self.loader = new_loader(dataset, self.batches, data.workers, pin_memory=accelerator.device.type == "cuda")
         self.global_batch = training.batch_size * world
         self.epoch_images = len(self.batches) * self.global_batch
@@ -264,6 +251,9 @@ class Run:
             self._add_curves()
         if due(logging.sample_every):
             self._add_sheet()
+        if self.config.training.rollbacks and (due(logging.log_every) or due(logging.sample_every)):
+            since, why = spoiled_since(self.chronicle.take_remarks())
+            self._roll_back(since, why)
         self.save_due |= due(saving.every_images)
         finished = images >= self.total_images
         if not (self.accelerator.sync_gradients or finished):
@@ -287,7 +277,9 @@ class Run:
         if bad:
             self._give_up(", ".join(bad))
         progress, trainer = self.progress, self.trainer
-        self.chronicle.add_curves(progress.images, progress.epoch, trainer.steps, {**losses, **trainer.rates()})
+        self.chronicle.add_curves(
+            progress.images, progress.epoch, trainer.steps, {**losses, **trainer.rates(), **trainer.strengths()}
+        )
         self.bar.set_description(f"epoch {-(-progress.images // self.epoch_images)}", refresh=False)
         self.bar.set_postfix({name: f"{losses[name]:.3f}" for name in trainer.optimizers})
 
@@ -306,7 +298,35 @@ class Run:
             write_scores(state, scores)
             self._drop_old_states()
 
+    def _roll_back(self, since: int | None, why: str) -> None:
+        """Raise Rollback on every process if the weights are spoiled `since` so many images and the run may go back.
+
+        Only the main process knows the doctor's remarks: the others pass None.
+        """
+        if self.times >= self.config.training.rollbacks:
+            return
+        states = [int(state.name) for state in checkpoint.all_states(self.states)]
+        decided = [None if since is None else (state_before(since, states), why)]
+        broadcast_object_list(decided)
+        if decided[0] is not None:
+            raise Rollback(self.progress.images, *decided[0])
+
+    def go_back(self, rollback: Rollback) -> None:
+        """Make the state that `rollback` names the newest one, and let go of what this Run holds."""
+        if self.accelerator.is_main_process:
+            note_rollback(self.chronicle.log, rollback)
+            checkpoint.abandon_newer(self.states, checkpoint.state_of(self.states, rollback.to))
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+        self.accelerator.free_memory()
+        self.say(
+            f"rollback {self.times + 1} of {self.config.training.rollbacks}: from {rollback.images} images to "
+            f"{rollback.to}, with a new seed, because {rollback.why}"
+        )
+        self.accelerator.wait_for_everyone()
+
     def _give_up(self, what: str) -> None:
+        self._roll_back(self.progress.images, f"not finite: {what}")
         states = checkpoint.all_states(self.states)
         good = f"the last good state is {states[-1]}" if states else "no state was saved before"
         raise Diverged(
@@ -365,6 +385,7 @@ class Run:
             "rate": self.rate.state_dict(),
             "doctor": self.chronicle.doctor.state_dict(),
             "score_due": self.score_due,
+            "rollbacks": self.times,
         }
 
     def _own_state(self) -> dict[str, Any]:
@@ -403,6 +424,8 @@ class Run:
         for line in changed:
             self.say(f"  changed since it was saved: {line}")
         self._load_own_states(owns)
+        if shared.get("rollbacks", 0) != self.times:
+            set_seed(self.seed + self.progress.images + self.accelerator.process_index)
         self._fit_place()
         self.total_images = self._total_images()
 

@@ -1,4 +1,4 @@
-"""What the training doctor says, in log/remarks.jsonl, and whether a run should go back for it."""
+"""What the training doctor says, in log/remarks.jsonl."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cyclegan.training.journal import read_metrics
-
-RETURN_FROM = ("diverging", "inverted", "collapsed")  # the weights are spoiled; the others are cured by settings
 
 
 @dataclass(frozen=True)
@@ -19,21 +17,6 @@ class Remark:
     kind: str
     message: str
     since: int  # images when it was first seen
-
-
-def state_to_return_to(remarks: list[Remark], states: list[int], returns: int, most: int) -> int | None:
-    """Images of the state to go back to with a new seed; 0 means from the start, None means to go on.
-
-    Args:
-        remarks: the ones just made
-        states: images of the intact states
-        returns: how often the run has gone back already
-        most: how often it may
-    """
-    spoiled = [remark.since for remark in remarks if remark.kind in RETURN_FROM]
-    if not spoiled or returns >= most:
-        return None
-    return max((images for images in states if images < min(spoiled)), default=0)
 
 
 def add_remarks(path: Path, remarks: list[Remark]) -> None:

@@ -18,6 +18,7 @@ from cyclegan.evaluation.card import save_card
 from cyclegan.evaluation.evaluator import check_metrics, evaluate, higher_is_better, side_of
 from cyclegan.evaluation.extractors import make_extractor
 from cyclegan.evaluation.features import Pictures
+from cyclegan.evaluation.sides import pictures_of
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.training.chronicle import evaluating
 from cyclegan.training.journal import read_metrics
@@ -46,7 +47,8 @@ class Scorer:
         if not self.sources or not references:
             raise ConfigError("evaluation: there is no test split to score; set evaluation.every_epochs=null")
         self.references = {
-            domain: side_of(files, self.extractor, section.metrics) for domain, files in references.items()
+            domain: side_of(pictures_of(config.data, domain, files), self.extractor, section.metrics)
+            for domain, files in references.items()
         }
 
     def score(self, generators: dict[str, nn.Module], images: int) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,17 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from cyclegan.algorithms import build_algorithm
 from cyclegan.config import Config, ConfigError
 from cyclegan.inference.initial import Start, init_from
+from cyclegan.networks.diffaugment import adaptive
 from cyclegan.training import checkpoint
 from cyclegan.training.ema import Ema
 from cyclegan.training.journal import Means
 from cyclegan.training.optimizers import check_groups, new_optimizer
+from cyclegan.training.terms import Content
 
 
 class Trainer:
@@ -40,11 +45,18 @@ class Trainer:
         self.generators = self.algorithm.generators()
         for generator in self.generators.values():
             generator.checkpointing = config.speed.checkpointing
+        self.content = Content(config.terms, accelerator, self.dtype)
         self.ema = Ema(self.generators, config.training.ema) if config.training.ema else None
+        found = {name: adaptive(network) for name, network in self.networks.items()}
+        self.adaptive = {name: augmentation for name, augmentation in found.items() if augmentation}
         self._prepare_networks()
         self.parameters = {
             name: [parameter for network in networks for parameter in network.parameters()]
             for name, networks in self.algorithm.trained().items()
+        }
+        self.directions = {
+            name: [d for d, network in self.generators.items() if any(next(network.parameters()) is p for p in own)]
+            for name, own in self.parameters.items()
         }
         check_groups(config.optimizer, self.parameters)
         self.optimizers = {
@@ -78,7 +90,9 @@ class Trainer:
         for name, network in self.networks.items():
             if self.config.speed.compile:
                 network.compile()
-            setattr(self.algorithm, name, self.accelerator.prepare_model(network))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="`broadcast_buffers`", category=FutureWarning)  # torch 2.15
+                setattr(self.algorithm, name, self.accelerator.prepare_model(network))
 
     def _rate_scale(self) -> float:
         training = self.config.training
@@ -97,21 +111,50 @@ class Trainer:
         layout = torch.channels_last if self.config.speed.channels_last else torch.contiguous_format
         batch = {name: value.to(dtype=self.dtype, memory_format=layout) for name, value in batch.items()}
         losses: dict[str, Tensor] = {}
+        self._await_gradients(self.parameters, True)
         with self.accelerator.accumulate(*(getattr(self.algorithm, name) for name in self.networks)):
             for name, terms in self.algorithm.losses(batch):
                 if name in losses and self.config.training.accumulate > 1:
                     raise ConfigError(f"training.accumulate: not with several updates of {name} for one batch")
+                if self.content.terms and name not in losses:
+                    terms = {**terms, **self._content_terms(name, batch)}
                 loss = sum(terms.values())
                 self.accelerator.backward(loss, inputs=self.parameters[name])
                 self._step(name, rate)
+                if self.config.training.accumulate > 1:
+                    self._await_gradients([name], False)
                 noted = {name: loss.detach(), **{f"{name}/{term}": value.detach() for term, value in terms.items()}}
                 self.means.add(noted)
                 losses |= noted
         if self.accelerator.sync_gradients:
             self.steps += 1
+            for augmentation in self.adaptive.values():
+                augmentation.adapt(self.accelerator.reduce(augmentation.heard))
             if self.ema:
                 self.ema.update(self.generators)
         return losses
+
+    def _content_terms(self, optimizer: str, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Of the translations by the generators that this optimizer trains."""
+        terms = {}
+        for source, target in (direction.split("to") for direction in self.directions[optimizer]):
+            if (fake := batch.get(f"fake_{target}")) is not None:
+                content = self.content(batch[source], fake)
+                terms |= {f"{name}_{target}": value for name, value in content.items()}
+        if self.directions[optimizer] and not terms:
+            raise ConfigError(f"terms: {self.config.algorithm['name']} does not tell its translations; leave them out")
+        return terms
+
+    def _await_gradients(self, optimizers: Iterable[str], awaited: bool) -> None:
+        """Whether what passes through these optimizers' networks tells the other processes to expect gradients.
+
+        It should not once they are updated: a discriminator that then judges for the generator would wait for its own,
+        take those of the next batch, which are only to be accumulated, and average them twice.
+        """
+        trained = self.algorithm.trained()
+        for network in (network for name in optimizers for network in trained[name]):
+            if isinstance(network, DistributedDataParallel):
+                network.require_backward_grad_sync = awaited
 
     def _step(self, name: str, rate: float) -> None:
         optimizer = self.optimizers[name]
@@ -127,6 +170,10 @@ class Trainer:
         """The learning rates of the last update."""
         return {f"lr/{name}": optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()}
 
+    def strengths(self) -> dict[str, float]:
+        """Of adaptive augmentation, by discriminator."""
+        return {f"diffaugment/{name}": augmentation.p.item() for name, augmentation in self.adaptive.items()}
+
     def not_finite(self) -> list[str]:
         """Networks with weights that are infinite or not a number."""
         return [
@@ -141,6 +188,7 @@ class Trainer:
         """What all processes have in common."""
         scaler = self.accelerator.scaler
         return {
+            "algorithm": dict(self.algorithm.named_buffers(recurse=False)),  # counters, say
             "networks": {name: network.state_dict() for name, network in self.networks.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "scaler": scaler.state_dict() if scaler else {},
@@ -150,6 +198,8 @@ class Trainer:
 
     def load_shared_state(self, state: dict[str, Any]) -> None:
         """Raises RuntimeError, ValueError or KeyError, as torch does, where names or shapes do not fit."""
+        for name, buffer in self.algorithm.named_buffers(recurse=False):
+            buffer.copy_(state.get("algorithm", {}).get(name, buffer))
         for name, network in self.networks.items():
             network.load_state_dict(state["networks"][name])
         for name, optimizer in self.optimizers.items():

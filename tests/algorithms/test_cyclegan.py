@@ -9,7 +9,7 @@ from torch import nn
 
 from cyclegan.algorithms import build_algorithm
 from cyclegan.algorithms.cyclegan import CycleGAN
-from cyclegan.config import load_config
+from cyclegan.config import ConfigError, load_config
 
 
 def cyclegan(networks: dict | None = None, **options) -> CycleGAN:
@@ -209,6 +209,76 @@ def test_weights_scale_their_terms():
     doubled = dict(cyclegan(cycle=20, identity=2.5).losses(pair()))["generators"]
     assert doubled["cycle_A"].item() == pytest.approx(2 * terms["cycle_A"].item())
     assert doubled["identity_B"].item() == pytest.approx(terms["identity_B"].item() / 2)
+
+
+def test_each_direction_may_have_its_own_cycle_weight():
+    plain = dict(cyclegan(cycle=1).losses(pair()))["generators"]
+    terms = dict(cyclegan(cycle={"A": 10, "B": 5}).losses(pair()))["generators"]
+    assert terms["cycle_A"].item() == pytest.approx(10 * plain["cycle_A"].item())
+    assert terms["cycle_B"].item() == pytest.approx(5 * plain["cycle_B"].item())
+    with pytest.raises(ConfigError, match=r"algorithm\.cycle: a weight for A and one for B"):
+        cyclegan(cycle={"A": 10})
+
+
+def test_r1_comes_every_few_updates_and_so_many_times_as_heavy():
+    ours, always = cyclegan(r1=2, r1_every=3, pool=0), cyclegan(r1=2, pool=0)
+    terms = [dict(ours.losses(pair()))["discriminators"] for _ in range(4)]
+    assert [set(term) for term in terms] == [
+        {"A", "B", "r1_A", "r1_B"},
+        {"A", "B"},
+        {"A", "B"},
+        {"A", "B", "r1_A", "r1_B"},
+    ]
+    each = dict(always.losses(pair()))["discriminators"]
+    assert terms[0]["r1_A"].item() == pytest.approx(3 * each["r1_A"].item(), rel=1e-4)
+
+
+def test_a_multiscale_discriminator_trains():
+    ours = cyclegan({"discriminator": {"name": "multiscale", "width": 4, "layers": 1, "scales": 2}}, r1=1)
+    assert all(torch.tensor(value).isfinite() for value in our_step(ours, sgd(ours, 0.01), pair()).values())
+
+
+def masks() -> dict[str, torch.Tensor]:
+    mask = torch.zeros(2, 1, 32, 32)
+    mask[..., 8:20, 4:] = 1
+    return {"A_mask": mask}
+
+
+def test_outside_the_mask_the_translation_is_the_picture_itself():
+    ours, batch = cyclegan(), {**pair(), **masks()}
+    seen = []
+    ours.D_B.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    list(ours.losses(batch))
+    inside = batch["A_mask"].bool().expand(-1, 3, -1, -1)
+    for fake in (batch["fake_B"], seen[0]):
+        assert torch.equal(fake[~inside], batch["A"][~inside])
+        assert torch.equal(fake[inside], ours.G_AB(batch["A"])[inside])
+    assert torch.equal(batch["fake_A"], ours.G_BA(batch["B"]))  # B has no masks
+
+
+def test_the_cycle_loss_is_a_mean_inside_the_mask():
+    ours, batch = cyclegan(cycle=3, identity=2), {**pair(), **masks()}
+    terms = next(iter(ours.losses(batch)))[1]
+    inside = batch["A_mask"].bool().expand(-1, 3, -1, -1)
+    back = ours.G_BA(batch["fake_B"])
+    assert terms["cycle_A"].item() == pytest.approx(3 * (back - batch["A"])[inside].abs().mean().item(), rel=1e-5)
+    same = ours.G_BA(batch["A"])
+    assert terms["identity_A"].item() == pytest.approx(2 * (same - batch["A"])[inside].abs().mean().item(), rel=1e-5)
+
+
+def test_masks_of_ones_change_nothing_and_of_zeros_leave_no_gradient():
+    plain = next(iter(cyclegan().losses(pair())))[1]
+    ones = {f"{d}_mask": torch.ones(2, 1, 32, 32) for d in "AB"}
+    masked = next(iter(cyclegan().losses({**pair(), **ones})))[1]
+    assert {k: v.item() for k, v in masked.items()} == pytest.approx({k: v.item() for k, v in plain.items()})
+    nothing = next(iter(cyclegan().losses({**pair(), "A_mask": torch.zeros(2, 1, 32, 32)})))[1]
+    assert nothing["cycle_A"].item() == 0
+
+
+def test_masks_want_as_many_channels_on_both_sides(tmp_path):
+    data = {"A": {"channels": 1, "mask": str(tmp_path)}}
+    with pytest.raises(ConfigError, match=r"data\.A\.mask: A and B must have as many channels"):
+        cyclegan({"data": data}, identity=0)
 
 
 def test_domains_may_differ_in_channels():

@@ -107,3 +107,33 @@ def test_pictures_and_tensors_are_inverses():
     pixels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
     assert np.array_equal(np.asarray(to_picture(to_tensor(pixels))), pixels[..., 0])
     assert to_tensor(pixels).min() == -1 and to_tensor(pixels).max() == 1
+
+
+def test_zoomed_crops_are_crops_of_the_zoomed_picture(tmp_path: Path):
+    """Against the long way round: the whole picture to a scale of 1/2, then every place where the crop may lie."""
+    path, coarse = tmp_path / "x.png", np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((96, 96), Image.Resampling.BICUBIC).save(path)
+    data = Data(root=tmp_path, resize="zoom_and_crop", crop_size=32, zoom=(0.5, 0.5), flip=0)
+    transform = Transform(data, "A")
+    whole = np.asarray(Image.open(path).resize((48, 48), Image.Resampling.BICUBIC), np.float32) / 127.5 - 1
+    places = set()
+    for seed in range(8):
+        crop = transform(path, seed).permute(1, 2, 0).numpy()
+        apart = {(y, x): np.abs(whole[y : y + 32, x : x + 32] - crop).mean() for y in range(17) for x in range(17)}
+        place = min(apart, key=apart.get)
+        assert apart[place] < 0.2 * np.median(list(apart.values()))  # off by half a pixel at most
+        places.add(place)
+    assert len(places) == 8
+
+
+def test_a_zoom_never_leaves_less_than_the_crop_and_scales_sides_apart(tmp_path: Path):
+    Image.fromarray(np.tile(np.arange(0, 192, dtype=np.uint8)[:, None, None], (1, 192, 3))).save(tmp_path / "y.png")
+    data = Data(root=tmp_path, resize="zoom_and_crop", crop_size=32, zoom=(0.01, 1), flip=0)
+    slopes = [np.diff(Transform(data, "A")(tmp_path / "y.png", seed)[0].numpy() * 127.5, axis=0) for seed in range(20)]
+    slopes = [slope[1:-1].mean() for slope in slopes]  # rows of the picture to a row of the crop
+    assert min(slopes) > 0.95 and max(slopes) > 4 and max(slopes) < 6.3  # 192 rows to 32 at the most
+
+
+def test_scales_come_smallest_first(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"data\.zoom: the smallest"):
+        Transform(Data(root=tmp_path, resize="zoom_and_crop", crop_size=32, zoom=(1, 0.5)), "A")

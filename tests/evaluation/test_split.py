@@ -13,7 +13,7 @@ from cyclegan.commands import fid
 from cyclegan.config import load_config
 from cyclegan.evaluation.counterparts import CounterpartError
 from cyclegan.evaluation.directions import SplitError
-from cyclegan.evaluation.extractors import from_callable
+from cyclegan.evaluation.extractors import Extractor, from_callable
 from cyclegan.evaluation.split import translate_split
 from cyclegan.inference.generator_file import GeneratorFileError, load_generator, save_generator
 from cyclegan.networks import build_generator
@@ -125,6 +125,23 @@ def test_without_a_way_back_there_is_no_cycle(run: Path):
     (run / "BtoA.safetensors").unlink()
     scores = translate_split(run)["AtoB"]["scores"]
     assert "identity_error" in scores and "cycle_error" not in scores
+
+
+def test_halves_of_one_picture_score_as_two_folders_do(run: Path):
+    root = data_root(run)
+    plain = Extractor("plain", lambda x: x.mean((2, 3)), lambda x: x / 255)
+    apart = translate_split(run, metrics=["fid"], extractor=plain)
+    config = load_config(run / "config.yaml", ["data.pairing=paired", "data.side_by_side=true"])
+    (run / "config.yaml").write_text(config.to_yaml())
+    (root / "test").mkdir()
+    for i in range(3):
+        sides = [np.asarray(Image.open(root / domain / f"{i:02d}.png")) for domain in ("testA", "testB")]
+        Image.fromarray(np.concatenate(sides, 1)).save(root / "test" / f"{i:02d}.png")
+    together = translate_split(run, metrics=["fid"], extractor=plain)
+    for direction in ("AtoB", "BtoA"):
+        assert {"MAE", "PSNR", "SSIM"} < set(together[direction]["scores"])
+        assert together[direction]["scores"] == apart[direction]["scores"]
+        assert Image.open(run / "test" / direction / "01.png").size == (40, 40)
 
 
 def test_one_domain_is_enough(run: Path):

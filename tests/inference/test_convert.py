@@ -84,6 +84,24 @@ def test_networks_that_the_reference_does_not_have_are_refused(tmp_path, options
     assert not (tmp_path / "out").exists()
 
 
+def test_networks_of_other_kinds_are_refused_by_name(tmp_path):
+    architecture = {"name": "ugatit", "width": 4, "blocks": 1}
+    save_generator(tmp_path / "AtoB.safetensors", build_generator(architecture), {"direction": "AtoB"})
+    with pytest.raises(ReferenceFileError, match="has no network ugatit"):
+        to_reference(tmp_path, tmp_path / "out")
+
+
+def test_the_strength_of_adaptive_augmentation_stays_at_home(run, tmp_path):
+    folder, networks = run
+    state = folder / "state" / "000000016" / "shared.pt"
+    content = torch.load(state, weights_only=True)
+    content["trainer"]["networks"]["D_A"]["diffaugment.p"] = torch.tensor(0.5)
+    torch.save(content, state)
+    to_reference(folder, tmp_path / "theirs")
+    weights = torch.load(tmp_path / "theirs" / "latest_net_D_B.pth", weights_only=True)
+    assert same(dict(weights), networks["D_A"].state_dict())
+
+
 def test_a_start_from_a_run_takes_every_network(run):
     folder, networks = run
     started = fresh()

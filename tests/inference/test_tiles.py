@@ -154,3 +154,10 @@ def test_no_window_grows_with_the_picture(monkeypatch):
         largest.append(0)
         translate_tiled(generator_of(SMALL), picture(side, side), Tiling(side=16))
     assert 0 < largest[0] == largest[1] < 64 * 64 * 4
+
+
+@pytest.mark.parametrize("mode", ["exact", "thumbnail"])
+def test_a_network_that_looks_at_the_whole_picture_is_refused(mode):
+    generator = build_generator({"name": "ugatit", "width": 4, "blocks": 1}).eval()
+    with pytest.raises(TilingError, match="ugatit looks at all of a picture at once"):
+        translate_tiled(generator, np.zeros((64, 64, 3), np.uint8), Tiling(mode, 100, 32, 8))

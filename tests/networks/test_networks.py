@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +10,7 @@ from torch import nn
 from cyclegan.networks import DISCRIMINATORS, GENERATORS, build_generator
 from cyclegan.networks.initialize import initialize
 from cyclegan.networks.layers import BlurDown, BlurUp
+from cyclegan.networks.multiscale import MultiscaleDiscriminator
 from cyclegan.networks.patchgan import PatchDiscriminator, PixelDiscriminator
 from cyclegan.networks.resnet import ResnetGenerator
 from cyclegan.networks.unet import UnetGenerator
@@ -29,6 +32,7 @@ COUNTS = [  # the reference's, counted in its own code
     (PatchDiscriminator, {"layers": 2}, 662_977),
     (PatchDiscriminator, {"layers": 3}, 2_764_737),
     (PatchDiscriminator, {"layers": 3, "norm": "batch"}, 2_765_633),
+    (PatchDiscriminator, {"layers": 3, "antialias": True}, 2_764_737),
     (PatchDiscriminator, {"layers": 4}, 6_959_553),
     (PatchDiscriminator, {"layers": 5}, 11_154_369),
     (PixelDiscriminator, {}, 8_705),
@@ -92,6 +96,13 @@ def test_patch_maps_have_the_references_sides(layers: int, side: int):
         assert PatchDiscriminator(width=4, layers=layers)(torch.empty(1, 3, 256, 256)).shape == (1, 1, side, side)
 
 
+def test_an_antialiased_discriminator_is_cuts():
+    discriminator = PatchDiscriminator(width=4, antialias=True)
+    assert discriminator(torch.zeros(1, 3, 256, 256)).shape == (1, 1, 30, 30)
+    convs = {f"model.{i}.{kind}" for i in (0, 3, 7, 11, 14) for kind in ("weight", "bias")}
+    assert set(discriminator.state_dict()) == convs | {f"model.{i}.filt" for i in (2, 6, 10)}
+
+
 @pytest.mark.parametrize("upsample", ["transpose", "resize", "antialias"])
 @pytest.mark.parametrize("downsample", ["strided", "antialias"])
 def test_output_sides_are_rounded_up_to_multiples_of_four(upsample: str, downsample: str):
@@ -132,6 +143,18 @@ def test_checkpointing_changes_neither_output_nor_gradient():
         generator(image).square().mean().backward()
         gradients.append([p.grad.clone() for p in generator.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_gradients_of_one_picture_do_not_depend_on_the_memory_layout():
+    """Instance norm's do in PyTorch 2.15: with channels_last they are wrong by more than their size."""
+    generator = ResnetGenerator(width=4, blocks=1).double()
+    image = torch.rand(1, 3, 16, 16, dtype=torch.double)
+    gradients = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        laid = copy.deepcopy(generator).to(memory_format=layout)
+        laid(image.to(memory_format=layout)).square().mean().backward()
+        gradients.append([p.grad for p in laid.parameters()])
+    assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(*gradients, strict=True))
 
 
 def plain_unet(state: dict, x: torch.Tensor, prefix: str = "model.model.") -> torch.Tensor:
@@ -216,4 +239,18 @@ def test_every_network_by_name_takes_its_channels():
         side = generator.smallest
         assert generator(torch.zeros(2, 1, side, side)).shape == (2, 3, side, side)
     for network in DISCRIMINATORS.values():
-        assert network(in_channels=6, width=2)(torch.zeros(2, 6, 32, 32)).shape[:2] == (2, 1)
+        scores = network(in_channels=6, width=2)(torch.zeros(2, 6, 128, 128))
+        for score in [scores] if isinstance(scores, torch.Tensor) else scores:
+            assert len(score) == 2
+
+
+def test_each_scale_judges_half_the_picture_of_the_one_before():
+    torch.manual_seed(0)
+    network, image = MultiscaleDiscriminator(width=2, layers=1, scales=3), torch.rand(2, 3, 32, 48)
+    padded = F.pad(image, (1, 1, 1, 1))
+    counts = F.pad(torch.ones(1, 1, 32, 48), (1, 1, 1, 1))
+    box = torch.ones(3, 1, 3, 3)
+    half = F.conv2d(padded, box, stride=2, groups=3) / F.conv2d(counts, box[:1], stride=2)
+    scores = network(image)
+    assert [tuple(score.shape[1:]) for score in scores] == [(1, 14, 22), (1, 6, 10), (1, 2, 4)]
+    assert torch.allclose(scores[1], network.scales[1](half), atol=1e-6)

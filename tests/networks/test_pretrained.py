@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 
 import pytest
 
@@ -56,6 +57,14 @@ def test_a_truncated_file_in_the_cache_is_not_used(weights, cache):
     (cache / "a.pth").write_bytes(BYTES[:100])
     with pytest.raises(WeightsError, match=r"a\.pth is damaged: sha256 .* delete it"):
         find_weights(weights)
+
+
+def test_the_first_digits_of_a_sha256_are_enough(weights, cache, tmp_path):
+    short = replace(weights, sha256=weights.sha256[:8])
+    find_weights(short)
+    (cache / "a.pth").write_bytes(BYTES[:100])
+    with pytest.raises(WeightsError, match=rf"damaged: sha256 \w{{64}} instead of {weights.sha256[:8]}…"):
+        find_weights(short)
 
 
 def test_a_damaged_download_leaves_nothing_behind(weights, cache, tmp_path):

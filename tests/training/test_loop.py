@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from cyclegan.data.images import ImageError
 from cyclegan.errors import UserError
 from cyclegan.inference.convert import to_reference
 from cyclegan.inference.generator_file import load_generator
+from cyclegan.networks import diffaugment
 from cyclegan.training import checkpoint
 from cyclegan.training.journal import read_metrics
 from cyclegan.training.loop import Diverged, train
@@ -90,23 +92,41 @@ VARIATIONS = {
     "bf16": {"speed": {"precision": "bf16"}},
     "clip": {"training": {"clip": 0.1}},
     "wgan-gp": {"algorithm": {"name": "cyclegan", "adversarial": "wgan-gp", "discriminator_updates": 2}},
+    "lazy r1": {"algorithm": {"name": "cyclegan", "r1": 1, "r1_every": 4}},
+    "diffaugment": {
+        "diffaugment": {"policy": ["colour", "translation", "cutout"], "p": 0.5, "target": 0.6, "ramp_images": 16}
+    },
     "augmentation": {"data": {"A": {"augment": [{"name": "GaussNoise", "p": 1.0}]}}},
 }
 
 
 @pytest.mark.parametrize("variation", VARIATIONS)
 @pytest.mark.parametrize("stop", [6, 8])  # in mid-epoch, and between two epochs
-def test_a_stopped_run_goes_on_where_it_stopped(variation: str, stop: int, options: dict):
+def test_a_stopped_run_goes_on_where_it_stopped(
+    variation: str, stop: int, options: dict, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(diffaugment, "EVERY", 3)  # so that an adaptive strength moves within the run
     options = merged(options, **VARIATIONS[variation])
     whole = train({**options, "name": "whole"})
     train(merged({**options, "name": "parts"}, training={"max_images": stop}))
     parts = train({**options, "name": "parts"})
     assert same_weights(whole, parts)
     kept = [k for k in read_metrics(whole / "log" / "metrics.jsonl")[0] if not k.startswith("speed")]
-    curves = [[[line[k] for k in kept] for line in read_metrics(r / "log" / "metrics.jsonl")] for r in (whole, parts)]
+    curves = [
+        [[line.get(k) for k in kept] for line in read_metrics(r / "log" / "metrics.jsonl")] for r in (whole, parts)
+    ]
     assert curves[0] == curves[1]
     sheets = [(r / "samples" / "000000016.png").read_bytes() for r in (whole, parts)]
     assert sheets[0] == sheets[1]
+
+
+def test_the_strength_of_adaptive_augmentation_is_a_curve(options: dict, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(diffaugment, "EVERY", 2)
+    section = {"policy": ["cutout"], "p": 0.5, "target": 0.0, "ramp_images": 160}
+    run = train(merged(options, diffaugment=section))
+    strengths = [line["diffaugment/D_A"] for line in read_metrics(run / "log" / "metrics.jsonl")]
+    for before, after in pairwise(strengths):
+        assert abs(after - before) == pytest.approx(2 / 160, rel=1e-4)
 
 
 def test_the_newest_intact_state_is_taken(options: dict, capfd: pytest.CaptureFixture):
@@ -323,3 +343,12 @@ def test_a_run_can_start_from_the_references_files(options: dict, tmp_path: Path
 def test_nothing_that_fits_to_start_from_is_said(options: dict, tmp_path: Path):
     with pytest.raises(UserError, match="init_from"):
         train({**options, "init_from": str(tmp_path / "nowhere")})
+
+
+def test_a_run_with_masks_trains_and_resumes(options: dict, tmp_path: Path):
+    write_pictures(tmp_path / "masks", 5, seed=9)
+    options = merged(options)
+    options["data"] = {**options["data"], "A": {"mask": str(tmp_path / "masks")}}
+    whole = train({**options, "name": "whole"})
+    train(merged({**options, "name": "parts"}, training={"max_images": 6}))
+    assert same_weights(whole, train({**options, "name": "parts"}))

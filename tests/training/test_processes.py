@@ -9,6 +9,7 @@ import torch
 
 from cyclegan.training.journal import read_metrics
 from cyclegan.training.loop import train
+from tests.algorithms.test_algorithms import everything, suited
 from tests.conftest import merged
 from tests.processes import run_training
 from tests.training.test_loop import same_weights, weights_of
@@ -19,7 +20,7 @@ from tests.training.test_loop import same_weights, weights_of
 SGD = {
     "optimizer": {"name": "sgd", "lr": 1e-4},
     "speed": {"precision": "fp64"},
-    "algorithm": {"name": "cyclegan", "pool": 1000},
+    "algorithm": {"name": "cyclegan", "pool": 1000, "r1": 0.5, "r1_every": 2},
     "training": {"epochs": 5, "decay_epochs": 5, "batches_per_epoch": None},
     "data": {"epoch_size": 20, "workers": 1},
 }
@@ -58,8 +59,50 @@ def test_fifty_updates_of_several_processes_are_those_of_one(processes: int, opt
     assert rates[0] == rates[1]
 
 
+# All places are compared, for those that are drawn differ from process to process.
+OTHERS = {
+    "cut": {"algorithm": {"name": "cut", "patches": 9999, "width": 8}, "training": {"ema": 0.9}},
+    "dclgan": {"algorithm": {"name": "dclgan", "patches": 9999, "width": 8}},
+    "pix2pix": {"algorithm": {"name": "pix2pix", "direction": "both"}, "data": {"pairing": "paired"}},
+    "gcgan": {"algorithm": {"name": "gcgan", "pool": 1000}},
+    "ugatit": {"algorithm": {"name": "ugatit"}},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
+def test_updates_of_two_processes_are_those_of_one(name: str, options: dict, pictures: Path):
+    (pictures / "trainA" / "04.png").unlink()
+    options = merged(suited(name, {**merged(options, **SGD), "algorithm": {}}), **OTHERS[name])
+    options["training"] |= {"epochs": 2, "decay_epochs": 1}
+    options["data"]["epoch_size"] = 8
+    one = one_process(options, 2)
+    done = run_training(merged({**options, "name": "many"}, training={"batch_size": 1}), 2)
+    assert done.returncode == 0, done.stderr
+    start = everything(train(merged({**options, "name": "start"}, training={"max_images": 1})))
+    found, expected = everything(one.with_name("many")), everything(one)
+    assert max((start[key] - value).abs().max().item() for key, value in expected.items()) > 1e-5  # it did move
+    for key, value in expected.items():
+        assert torch.allclose(value, found[key], rtol=0, atol=1e-9), key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
+def test_two_processes_with_draws_of_their_own_resume_bit_for_bit(name: str, options: dict, pictures: Path):
+    (pictures / "trainA" / "04.png").unlink()
+    options = merged(suited(name, merged(options, **OTHERS[name])), training={"ema": 0.9, "accumulate": 2})
+    options["algorithm"] |= {"patches": 16, "flip": True} if name == "cut" else {}
+    for run, limit in (("whole", None), ("parts", 12), ("parts", None)):
+        done = run_training(merged({**options, "name": run}, training={"max_images": limit}), 2)
+        assert done.returncode == 0, done.stderr
+    whole = everything(Path(options["results"]) / "whole")
+    parts = everything(Path(options["results"]) / "parts")
+    assert [key for key in whole if not torch.equal(whole[key], parts[key])] == []
+
+
 def test_two_processes_resume_to_the_same_weights_as_uninterrupted(options: dict):
     options = merged(options, algorithm={"name": "cyclegan", "pool": 2}, training={"ema": 0.9, "accumulate": 2})
+    options["diffaugment"] = {"policy": ["colour", "cutout"], "p": 0.5, "target": 0.6}
     for name, limit in (("whole", None), ("parts", 12), ("parts", None)):
         done = run_training(merged({**options, "name": name}, training={"max_images": limit}), 2)
         assert done.returncode == 0, done.stderr
@@ -68,6 +111,8 @@ def test_two_processes_resume_to_the_same_weights_as_uninterrupted(options: dict
     assert same_weights(whole, whole.with_name("parts"))
     state = torch.load(whole / "state" / "000000016" / "rank1.pt", weights_only=True)
     assert len(state["memory"]["past_a"]["_extra_state"]) == 2
+    shared = torch.load(whole / "state" / "000000016" / "shared.pt", weights_only=True)
+    assert shared["trainer"]["networks"]["D_A"]["diffaugment.signs"][1] == 16  # what both processes heard
 
 
 def test_a_command_line_mistake_is_one_line_on_each_process(options: dict):

@@ -3,11 +3,10 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
-import pytest
 import torch
 
 from cyclegan.training.environment import describe_environment, git_commit
-from cyclegan.training.remarks import Remark, add_remarks, drop_remarks_after, read_remarks, state_to_return_to
+from cyclegan.training.remarks import Remark, add_remarks, drop_remarks_after, read_remarks
 
 EARLY = Remark(1000, "starving", "the device waits", 900)
 LATE = Remark(2000, "diverging", "the loss grows — without bound", 1800)
@@ -34,20 +33,6 @@ def test_a_resumed_run_drops_what_was_said_after_its_state(tmp_path):
     add_remarks(path, [EARLY, LATE])
     drop_remarks_after(path, 1500)
     assert read_remarks(path) == [EARLY]
-
-
-@pytest.mark.parametrize(
-    ("remarks", "states", "returns", "expected"),
-    [
-        ([LATE], [500, 1500, 1900], 0, 1500),  # the newest from before it was first seen
-        ([LATE], [1900], 0, 0),  # none: from the start
-        ([LATE], [1500], 2, None),  # twice is enough
-        ([EARLY], [500], 0, None),  # settings cure that, not weights
-        ([], [500], 0, None),
-    ],
-)
-def test_a_run_goes_back_only_for_spoiled_weights(remarks, states, returns, expected):
-    assert state_to_return_to(remarks, states, returns, most=2) == expected
 
 
 def test_environment_says_what_a_run_needs_to_be_repeated():

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cyclegan.losses import critic_loss, gan_loss, gradient_penalty, l1_loss
+from cyclegan.losses import critic_loss, gan_loss, gradient_penalty, l1_loss, r1_penalty
 
 SCORES = torch.tensor([[0.0, 2.0]])
 
@@ -67,3 +67,43 @@ def test_gradient_penalty_reaches_the_critics_weights():
 
 def test_l1_is_the_mean_absolute_difference():
     assert l1_loss(torch.tensor([1.0, -1.0]), torch.tensor([0.0, 2.0])).item() == 2.0
+
+
+def test_losses_of_several_maps_add_up():
+    maps = [torch.randn(2, 1, 5, 5), torch.randn(2, 1, 3, 3)]
+    others = [score + 1 for score in maps]
+    assert gan_loss(maps).item() == pytest.approx(sum(gan_loss(score).item() for score in maps))
+    expected = sum(critic_loss(a, b, "hinge").item() for a, b in zip(maps, others, strict=True))
+    assert critic_loss(maps, others, "hinge").item() == pytest.approx(expected)
+
+
+def test_r1_is_half_the_squared_gradient_at_real_pictures():
+    real, weights = torch.randn(4, 3, 2, 2), torch.randn(3, 2, 2)
+
+    def critic(x):  # sum(w x^2), so that the gradient is 2 w x
+        return (weights * x.square()).sum((1, 2, 3))[:, None]
+
+    expected = 0.5 * sum(((2 * weights * x) ** 2).sum().item() for x in real) / 4
+    assert r1_penalty(critic, real).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_r1_of_independent_patches_is_the_mean_of_their_own():
+    real = torch.randn(2, 1, 4, 4)
+    patches = torch.nn.Conv2d(1, 1, 2, stride=2)  # each pixel belongs to one patch: a gradient of its weights
+    each = 0.5 * patches.weight.square().sum().item()
+    assert r1_penalty(patches, real).item() == pytest.approx(each, rel=1e-5)
+    assert r1_penalty(lambda x: [patches(x)], real).item() == pytest.approx(each, rel=1e-5)
+
+
+def test_r1_reaches_the_critics_weights_and_leaves_the_picture_alone():
+    critic, real = torch.nn.Conv2d(3, 1, 2), torch.rand(2, 3, 4, 4)
+    r1_penalty(critic, real).backward()
+    assert critic.weight.grad.abs().sum() > 0 and not real.requires_grad
+
+
+@pytest.mark.parametrize("kind", ["lsgan", "vanilla", "hinge", "wgan"])
+def test_means_of_half_precision_scores_are_taken_in_float32(kind: str):
+    score = torch.linspace(-1, 2, 900).bfloat16()
+    exact = gan_loss(score.double(), kind).item(), critic_loss(score.double(), -score.double(), kind).item()
+    assert gan_loss(score, kind).item() == pytest.approx(exact[0], rel=1e-5, abs=1e-6)
+    assert critic_loss(score, -score, kind).item() == pytest.approx(exact[1], rel=1e-5, abs=1e-6)

@@ -1,0 +1,57 @@
+"""Masks: beside a picture, one that is white where it is to be translated and black where it is to stay as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cyclegan.config import ConfigError, Data
+from cyclegan.data.folders import find_folder
+from cyclegan.data.images import ImageError, find_images, read_image
+
+
+def find_masks(data: Data, domain: str, pictures: list[Path]) -> dict[Path, Path]:
+    """The mask of each training picture of a domain: of the same name below the mask folder, whatever the suffix.
+
+    Empty if the domain has no mask folder. Raises ConfigError and FileNotFoundError.
+    """
+    folder = getattr(data, domain).mask
+    if folder is None:
+        return {}
+    try:
+        return pair_masks(pictures, find_folder(data, "train", domain), folder)
+    except (FileNotFoundError, ImageError) as error:
+        raise ConfigError(f"data.{domain}.mask: {error}") from None
+
+
+def pair_masks(pictures: list[Path], root: Path, masks: Path) -> dict[Path, Path]:
+    """By picture below `root`, the mask of the same name below `masks`. Raises ImageError if one has none."""
+    known = {path.relative_to(masks).with_suffix(""): path for path in find_images(masks)}
+    found = {path: known.get(path.relative_to(root).with_suffix("")) for path in pictures}
+    alone = [path for path, mask in found.items() if mask is None]
+    if alone:
+        name = alone[0].relative_to(root).with_suffix(".png")
+        raise ImageError(
+            f"{masks} has no mask for {len(alone)} of {len(found)} pictures; {alone[0]} needs {name} there"
+        )
+    return found
+
+
+def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """(height, width) uint8, 255 where to translate. Raises ImageError if it has not its picture's size."""
+    pixels = read_image(path, channels=1, background="black")[..., 0]
+    if pixels.shape != size:
+        raise ImageError(
+            f"mask {path} is {pixels.shape[1]}x{pixels.shape[0]}, its picture {size[1]}x{size[0]} (width x height): "
+            "they must be of one size"
+        )
+    return pixels if pixels.dtype == np.uint8 else np.rint(pixels * 255).astype(np.uint8)
+
+
+def resized_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """To (height, width), with soft edges."""
+    if mask.shape == size:
+        return mask
+    return np.asarray(Image.fromarray(mask).resize(size[::-1], Image.Resampling.BILINEAR))

@@ -1,0 +1,57 @@
+"""Accelerate for one run: device, processes and precision, and what can be wrong with how it was launched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+
+from cyclegan.config import Config, ConfigError
+from cyclegan.errors import UserError
+from cyclegan.training.speed import check_speed
+
+
+@contextmanager
+def new_accelerator(config: Config) -> Iterator[Accelerator]:
+    """Accelerate for one run; its global state is cleared before, so that a notebook can train again."""
+    gpu = torch.accelerator.is_available()
+    check_speed(config, torch.accelerator.current_accelerator() if gpu else torch.device("cpu"))
+    AcceleratorState._reset_state(reset_partial_state=False)
+    accelerator = _join_the_others(
+        # Said aloud: else the processes that torchrun starts on a CPU would each train alone, in the same folder.
+        cpu=not gpu,
+        mixed_precision="no" if config.speed.precision == "fp64" else config.speed.precision,
+        gradient_accumulation_steps=config.training.accumulate,
+        log_with=config.logging.trackers or None,
+        project_config=ProjectConfiguration(project_dir=config.folder, logging_dir=config.folder / "log"),
+        # Networks run several times between two updates, which does not go with buffers sent around before each.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", 1)):
+        raise ConfigError(
+            f"{os.environ['WORLD_SIZE']} processes were launched but this one sees {accelerator.num_processes}: "
+            "on a CPU launch with torchrun, on GPUs with accelerate launch or torchrun"
+        )
+    try:
+        yield accelerator
+    finally:
+        accelerator.end_training()
+        accelerator.free_memory()
+
+
+def _join_the_others(**options: Any) -> Accelerator:
+    try:
+        return Accelerator(**options)
+    except RuntimeError as error:
+        if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+            raise
+        raise UserError(
+            f"processes that torchrun started again do not meet ({str(error).splitlines()[0]}); with --max-restarts "
+            "launch as TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun --standalone ... (or --rdzv_backend c10d)"
+        ) from None

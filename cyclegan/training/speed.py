@@ -1,0 +1,37 @@
+"""Which switches of precision and speed go together, with each other and with the run."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from cyclegan.config import Config, ConfigError
+
+
+def check_speed(config: Config, device: torch.device) -> None:
+    """Raises ConfigError for what cannot work, or would be switched on for nothing.
+
+    Args:
+        config: a complete one, with the options of its algorithm and networks
+        device: to train on
+    """
+    speed, gpu = config.speed, device.type != "cpu"
+    if "fp16" in (speed.precision, os.environ.get("ACCELERATE_MIXED_PRECISION")) and not gpu:
+        raise ConfigError("speed.precision: fp16 needs a GPU; on a CPU use bf16 or no")
+    if speed.tf32 and speed.precision == "fp64":
+        raise ConfigError("speed.tf32: nothing is float32 with speed.precision=fp64")
+    if speed.tf32 and not gpu:
+        raise ConfigError("speed.tf32: needs an NVIDIA GPU; on a CPU leave it out")
+    if speed.checkpointing and config.generator["name"] not in ("resnet", "ugatit"):
+        raise ConfigError(f"speed.checkpointing: generator.name={config.generator['name']} has no residual blocks")
+    if speed.compile and config.algorithm.get("adversarial") == "wgan-gp":
+        raise ConfigError("speed.compile: cannot differentiate twice, which algorithm.adversarial=wgan-gp needs")
+    if speed.compile and config.algorithm.get("r1"):
+        raise ConfigError("speed.compile: cannot differentiate twice, which algorithm.r1 needs")
+    if config.deterministic and gpu and config.generator["name"] == "ugatit":
+        raise ConfigError("deterministic: ugatit pads by reflection, which has no deterministic gradient on a GPU")
+    if config.deterministic and gpu and config.generator.get("padding") == "reflect":
+        raise ConfigError(
+            "deterministic: generator.padding=reflect has no deterministic gradient on a GPU; use zero or replicate"
+        )

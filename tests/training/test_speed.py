@@ -1,0 +1,93 @@
+"""Every switch of precision and speed trains as plain float32 does, within the tolerances of docs/training.md."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+
+from cyclegan.algorithms import complete_config
+from cyclegan.config import ConfigError, load_config
+from cyclegan.training.journal import read_metrics
+from cyclegan.training.loop import train
+from cyclegan.training.speed import check_speed
+from tests.conftest import merged
+from tests.training.test_loop import weights_of
+
+# Relative: of the losses, and of the way that the weights went. SGD, because Adam makes full steps out of rounding.
+TOLERANCES = {
+    "no": (1e-4, 1e-3),
+    "fp64": (1e-4, 1e-3),
+    "tf32": (1e-3, 1e-2),
+    "fp16": (2e-3, 2e-2),
+    "bf16": (2e-2, 0.7),
+}
+TRAINING = {
+    "training": {"accumulate": 2, "clip": 1.0, "ema": 0.5, "batches_per_epoch": 4, "decay_epochs": 0},
+    "optimizer": {"name": "sgd", "lr": 0.01},
+    "init": {"gain": 0.05},
+}
+SWITCHES = ("channels_last", "checkpointing", "compile")
+COMBINATIONS = [
+    pytest.param(precision, switches, marks=[pytest.mark.slow] if switches[2] else [])
+    for precision, switches in product(("no", "bf16", "fp64"), product((False, True), repeat=3))
+]
+ON_A_GPU = [("fp16", switches) for switches in product((False, True), repeat=3)] + [("tf32", (False, False, False))]
+
+
+def compare(options: dict, precision: str, switches: tuple[bool, bool, bool], **changes: dict) -> None:
+    """Train 4 updates (8 images) with and without the switches, from the same weights."""
+    options = merged(options, **TRAINING, **changes)
+    speed = {"tf32": True} if precision == "tf32" else {"precision": precision}
+    still = {"name": "sgd", "lr": 1e-12}
+    start = weights_of(train(merged({**options, "name": "start"}, training={"max_images": 2}, optimizer=still)))
+    plain = train({**options, "name": "plain"})
+    fast = train({**options, "name": "fast", "speed": {**speed, **dict(zip(SWITCHES, switches, strict=True))}})
+    loss, way = TOLERANCES[precision]
+    for mine, theirs in zip(*(read_metrics(run / "log" / "metrics.jsonl") for run in (plain, fast)), strict=True):
+        for name, value in mine.items():
+            if not name.startswith("speed/"):
+                assert theirs[name] == pytest.approx(value, rel=loss, abs=loss), name
+    moved, apart = 0.0, 0.0
+    theirs = weights_of(fast)
+    for name, value in weights_of(plain).items():
+        moved += (value - start[name]).double().square().sum().item()
+        apart += (value - theirs[name].to(value.dtype)).double().square().sum().item()
+    print(f"{precision} {switches}: weights {(apart / moved) ** 0.5:.1e}")
+    assert moved > 0
+    assert (apart / moved) ** 0.5 < way
+
+
+@pytest.mark.parametrize(("precision", "switches"), COMBINATIONS)
+def test_every_combination_trains_as_float32_does(precision: str, switches: tuple, options: dict):
+    compare(options, precision, switches)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "switches"), ON_A_GPU)
+def test_every_combination_of_a_gpu_trains_as_float32_does(precision: str, switches: tuple, options: dict):
+    compare(options, precision, switches)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"speed": {"precision": "fp16"}}, "fp16 needs a GPU"),
+        ({"speed": {"tf32": True}}, "tf32.*GPU"),
+        ({"speed": {"tf32": True, "precision": "fp64"}}, "tf32.*fp64"),
+        ({"speed": {"checkpointing": True}, "generator": {"name": "unet"}}, "checkpointing.*unet"),
+        ({"speed": {"compile": True}, "algorithm": {"adversarial": "wgan-gp"}}, "compile.*wgan-gp"),
+        ({"speed": {"compile": True}, "algorithm": {"r1": 1}}, "compile.*r1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(changes: dict, expected: str, options: dict):
+    with pytest.raises(ConfigError, match=expected):
+        train({**options, **changes})
+
+
+def test_reflection_is_not_deterministic_on_a_gpu():
+    config = complete_config(load_config({"name": "x", "deterministic": True}))
+    with pytest.raises(ConfigError, match=r"deterministic.*padding"):
+        check_speed(config, torch.device("cuda"))
+    check_speed(config, torch.device("cpu"))
