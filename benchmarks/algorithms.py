@@ -3,11 +3,11 @@
     python benchmarks/algorithms.py --minutes 20 --out results/algorithms
     python benchmarks/algorithms.py --cost --out results/algorithms
 
-The first trains one after the other (or --jobs at a time) with the networks of options/flat2fluent3d.yaml and a constant learning rate, and
-writes scores.md, scores.json and sheet.png. Every second test pair is for scoring. pix2pix, which needs pairs, learns
-from the rest of them (or from the training pictures, with --pairs, where those are pairs). KID is to the training
-pictures of B, on EfficientNet-Lite0's features, and not to be compared with Inception's. The second measures an
-iteration of the shipped options at 256x256, batch 1, in turns, and writes cost.md and cost.json.
+The first trains one after the other (or --jobs at a time) with the networks of options/flat2fluent3d.yaml and a
+constant learning rate, and writes scores.md, scores.json and sheet.png. Every second test pair is for scoring.
+pix2pix, which needs pairs, learns from the rest of them (or, with --pairs, from the training pictures where those are
+pairs). KID is to the training pictures of B, on EfficientNet-Lite0's features, and not to be compared with Inception's.
+The second measures an iteration of the shipped options at 256x256, batch 1, in turns, and writes cost.md and cost.json.
 """
 
 from __future__ import annotations
