@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from cyclegan.config import ConfigError, Data, Size
-from cyclegan.data.images import ImageError, read_image, to_tensor
+from cyclegan.data.images import ImageError, read_image, to_bytes, to_tensor
 from cyclegan.data.masks import read_mask, resized_mask
 
 
@@ -170,7 +170,7 @@ def resized(
 
 def to_picture(image: Tensor) -> Image.Image:
     """(1 or 3, height, width) in [-1, 1] -> an 8-bit picture."""
-    pixels = image.float().clamp(-1, 1).add(1).mul(127.5).round().byte().cpu().numpy()
+    pixels = to_bytes(image).cpu().numpy()
     return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
 
