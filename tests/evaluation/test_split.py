@@ -130,7 +130,7 @@ def test_without_a_way_back_there_is_no_cycle(run: Path):
 def test_halves_of_one_picture_score_as_two_folders_do(run: Path):
     root = data_root(run)
     plain = Extractor("plain", lambda x: x.mean((2, 3)), lambda x: x / 255)
-    apart = translate_split(run, metrics=["fid"], extractor=plain)
+    apart = translate_split(run, metrics=["fid"], extractor=plain, paired=True)
     config = load_config(run / "config.yaml", ["data.pairing=paired", "data.side_by_side=true"])
     (run / "config.yaml").write_text(config.to_yaml())
     (root / "test").mkdir()
