@@ -17,6 +17,15 @@ from cyclegan.neural_style.recipe import Recipe, RecipeError
 
 SMALLEST = 32  # pixels: below, deep layers have nothing left
 REDRAW = 25  # steps that look at the same sampled places: L-BFGS wants a function that stays the same
+RISE = 1.5  # L-BFGS goes back when the loss is so much above its lowest: without a line search it may jump
+
+
+@dataclass(frozen=True)
+class Best:
+    """The lowest loss so far and its picture."""
+
+    loss: float = float("inf")
+    canvas: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -139,22 +148,29 @@ class Painter:
             terms.update({name: float(value.detach()) for name, value in losses.items()})
             return loss.detach()
 
-        schedule = self._schedule(optimizer)
+        schedule, best = self._schedule(optimizer), Best()
         for step in range(self.recipe.steps):
             if step and step % REDRAW == 0 and self.recipe.kernel in SAMPLED:
                 self.draw(step // REDRAW)
                 optimizer.state.clear()  # another function, with other curvature
+                best = Best()
+            before, lr = canvas.detach().clone(), optimizer.param_groups[0]["lr"]
             loss = float(optimizer.step(closure))
-            if not (loss < float("inf") and canvas.isfinite().all()):
-                raise RecipeError(f"the loss became {loss} at step {step}: lower lr, or take optimizer adam")
-            lr = optimizer.param_groups[0]["lr"]
+            if loss < best.loss:
+                best = Best(loss, before)
+            elif best.canvas is None or (loss != loss and self.recipe.optimizer == "adam"):
+                raise RecipeError(f"the loss is {loss} at step {step}: lower lr, or alpha, beta and tv")
+            elif self.recipe.optimizer == "lbfgs" and not loss < RISE * best.loss:
+                canvas.data.copy_(best.canvas)
+                optimizer.state.clear()
+                optimizer.param_groups[0]["lr"] = lr / 2
             if schedule:
                 schedule.step(*([loss] if self.recipe.schedule == "plateau" else []))
             if self.recipe.optimizer == "adam":
                 canvas.data.clamp_(-1, 1)  # L-BFGS would take it for curvature
             if watch:
                 watch(Step(level, step, {**terms, "loss": loss}, lr, lambda: self.picture(canvas.detach())))
-        return self.picture(canvas.detach())
+        return self.picture(canvas.detach() if float(closure()) <= RISE * best.loss else best.canvas)
 
     def picture(self, canvas: Tensor) -> Tensor:
         return with_luminance(self.content, canvas) if self.grey else canvas.clamp(-1, 1)

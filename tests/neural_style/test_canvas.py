@@ -129,6 +129,17 @@ def test_pictures_of_any_memory_layout_are_painted(backbone: Backbone):
     assert torch.allclose(run(backbone, content=content, steps=3)[0], run(backbone, steps=3)[0], atol=1e-4)
 
 
+def test_lbfgs_goes_back_where_it_jumped_too_far(backbone: Backbone):
+    _, seen = run(backbone, lr=40.0, steps=60)
+    assert seen[-1].lr < 40 and max(step.losses["loss"] for step in seen) > 1.5 * seen[0].losses["loss"]
+    assert seen[-1].losses["loss"] < 0.7 * seen[0].losses["loss"]
+
+
+def test_a_loss_that_is_no_number_is_refused(backbone: Backbone):
+    with pytest.raises(RecipeError, match=r"the loss is (inf|nan) at step 0: lower lr"):
+        run(backbone, beta=1e38, normalisation="paper", style_layers={"one": 1e38})
+
+
 def test_levels_go_from_coarse_to_fine(backbone: Backbone):
     made, seen = run(backbone, content=picture(1, side=64), levels=2, steps=3)
     assert made.shape == (1, 3, 64, 72)
