@@ -37,7 +37,8 @@ DIMENSIONS = 2048
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="*", default=[200, 1000, 5000], help="features a side")
-    parser.add_argument("--images", type=int, default=64, help="images of 256 x 256 to extract features from")
+    parser.add_argument("--images", type=int, default=100, help="images of 256 x 256 to extract features from")
+    parser.add_argument("--batch-size", type=int, default=50, help="of both (default 50, as both have it)")
     parser.add_argument("--turns", type=int, default=3, help="of each side; the best counts")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
@@ -103,11 +104,12 @@ def _compare_extraction(options: argparse.Namespace) -> dict:
     state = random_state()
     sys.modules["pytorch_fid.inception"].load_state_dict_from_url = lambda *_, **__: state
     theirs, ours = InceptionV3([3]), inception(allow_random_weights=True)
+    size = options.batch_size
     with tempfile.TemporaryDirectory() as folder:
         files = _pictures(Path(folder), options.images)
         runs: dict[str, Callable[[], np.ndarray]] = {
-            "ours": lambda: features_of_files(files, ours, batch_size=16).numpy(),
-            "pytorch-fid": lambda: fid_score.get_activations(files, theirs, batch_size=16, num_workers=0),
+            "ours": lambda: features_of_files(files, ours, batch_size=size).numpy(),
+            "pytorch-fid": lambda: fid_score.get_activations(files, theirs, batch_size=size, num_workers=0),
         }
         seconds, features = {side: [] for side in runs}, {}
         for _ in range(options.turns):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from torch import nn
 from cyclegan import load_generator
 from cyclegan.inference.export import SUFFIXES, Options, export, open_exported, verify
 from cyclegan.inference.files import translate_files
+from cyclegan.inference.generator_file import save_generator
 from cyclegan.inference.tiles import Tiling, translate_tiled
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.inference.translator import Translator
@@ -42,8 +44,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=24, help="folder: pictures of 256x256 (%(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="of which the best counts (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of torch (%(default)s)")
-    parser.add_argument("--sides", type=int, nargs="+", default=[2048, 4096, 8192, 16384], help="tiles: pixels")
-    parser.add_argument("--mode", choices=["exact", "thumbnail", "never"], default="exact", help="tiles")
+    parser.add_argument("--sides", type=int, nargs="+", default=[2048, 4096, 8192, 16384], help="tiles, files: pixels")
+    parser.add_argument("--mode", choices=["exact", "thumbnail", "never"], default="exact", help="tiles, files")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.part == "tile":
@@ -214,7 +216,40 @@ class _Peak:
         self.thread.join()
 
 
-PARTS = {"folder": folder, "formats": formats, "tiles": tiles}
+def files(options: argparse.Namespace) -> list[dict]:
+    """Peak memory and time of `cyclegan translate` on one PNG by side, beyond what it takes for a tiny one."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        generator = _generator(options)
+        source = Path(name) / "AtoB.safetensors"
+        save_generator(source, generator, generator.about)
+        for side in (64, *options.sides):
+            coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+            given, result = Path(name) / f"{side}.png", Path(name) / "out" / f"{side}.png"
+            coarse.resize((side, side), Image.Resampling.BICUBIC).save(given, compress_level=1)
+            arguments = [source, given, "-o", result.parent, "--tiles", options.mode]
+            arguments += ["--tile-above", "65536", "--max-pixels", "0"]
+            began = time.perf_counter()
+            mebibytes = _peak_of(["-m", "cyclegan", "translate", *map(str, arguments), "--precision", "fp32"], options)
+            row = {"side": side, "mode": options.mode, "peak MiB": mebibytes, "seconds": time.perf_counter() - began}
+            rows.append(row | {"MiB of input and result": 6 * side**2 / 2**20})
+            rows[-1]["beyond the tiny picture's"] = mebibytes - rows[0]["peak MiB"]
+            print(rows[-1], file=sys.stderr, flush=True)
+            given.unlink(), result.unlink()
+    return rows
+
+
+def _peak_of(arguments: list[str], options: argparse.Namespace) -> float:
+    """Peak resident MiB of a Python process, mapped files included."""
+    threads = {"OMP_NUM_THREADS": str(options.threads)}
+    process = subprocess.Popen([sys.executable, *arguments], env=os.environ | threads)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(arguments)} failed")
+    return usage.ru_maxrss / 1024
+
+
+PARTS = {"folder": folder, "formats": formats, "tiles": tiles, "files": files}
 
 if __name__ == "__main__":
     main()

@@ -27,6 +27,7 @@ def call(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
         (["train.py", "--config", "smoke", "data.root=nowhere"], 1, "no folder nowhere"),
         (["train.py"], 2, "--config is missing"),
         (["test.py", "--run", "nowhere"], 1, "nowhere is no run's folder"),
+        (["test.py", "--run", "nowhere", "--device", "gpu"], 1, "no device gpu here"),
         (["-m", "cyclegan", "trian"], 2, "did you mean train?"),
     ],
 )  # fmt: skip

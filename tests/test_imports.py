@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "cyclegan"
-BASE = {"errors", "whole_files"}
+BASE = {"errors", "whole_files", "devices"}
 ALLOWED = {
     "errors": set(),
     "whole_files": set(),
+    "devices": {"errors"},
     "config": BASE,
     "losses": set(),
     "replay": set(),

@@ -9,7 +9,7 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from cyclegan.algorithms import Algorithm, Terms, judge, new_discriminator, new_generator
+from cyclegan.algorithms import Algorithm, Terms, judge, new_discriminator, new_generator, together
 from cyclegan.config import Config, ConfigError
 from cyclegan.losses import Adversarial, gan_loss, gradient_penalty, l1_loss, r1_penalty, within
 from cyclegan.replay import ReplayPool
@@ -95,13 +95,16 @@ class CycleGAN(Algorithm):
         ways = [self._way(side, batch) for side in self.sides]
         terms, fakes = {}, {}
         for way in ways:
-            fake = within(way.mask, way.there(way.real), way.real)
+            if self.identity:
+                translated, same = together(way.there, way.real, way.goal)
+            else:
+                translated = way.there(way.real)
+            fake = within(way.mask, translated, way.real)
             fakes[way.target] = batch[f"fake_{way.target}"] = fake
             terms[f"adversarial_{way.target}"] = gan_loss(way.critic(fake), self.adversarial)
             terms[f"cycle_{way.source}"] = self.cycle[way.source] * l1_loss(way.back(fake), way.real, way.mask)
             if self.identity:
-                same = l1_loss(way.there(way.goal), way.goal, way.goal_mask)
-                terms[f"identity_{way.target}"] = self.identity * same
+                terms[f"identity_{way.target}"] = self.identity * l1_loss(same, way.goal, way.goal_mask)
         yield "generators", terms
 
         shown = {way.target: way.past.swap(fakes[way.target]) for way in ways}

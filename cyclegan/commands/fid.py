@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from accelerate import PartialState
 
+from cyclegan.devices import usable_device
 from cyclegan.evaluation.archive import load_statistics, save_statistics
 from cyclegan.evaluation.card import save_card
-from cyclegan.evaluation.evaluator import METRICS, Evaluation, Settings, evaluate, side_of
+from cyclegan.evaluation.cycle import errors_of
+from cyclegan.evaluation.directions import config_of, directions_of
+from cyclegan.evaluation.evaluator import METRICS, Settings, evaluate, side_of
 from cyclegan.evaluation.extractors import Extractor, inception, make_extractor
 from cyclegan.evaluation.inception import LAYERS
 from cyclegan.evaluation.pairs import pairs_by_name, score_content, score_sifid, score_truth
 from cyclegan.evaluation.perceptual import lpips_from
+from cyclegan.evaluation.printed import identity, print_result, print_warnings
 from cyclegan.evaluation.protocols import PROTOCOLS
 from cyclegan.evaluation.published import PROTOCOLS as PUBLISHED_PROTOCOLS
 from cyclegan.evaluation.published import PUBLISHED
 from cyclegan.evaluation.ranks import rank_and_world
 from cyclegan.evaluation.statistics import EvaluationError
+from cyclegan.inference.generator_file import DIRECTIONS
 
 SUMMARY = "measure how close translations are to real pictures: FID, KID and more, with their protocol"
 
@@ -50,14 +53,20 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--extractor", default="inception", help="inception, effnet-lite0, or a TorchScript or .pt2 file")
     what.add_argument("--inception-weights", type=Path, help="the FID's file of weights, or torchvision's (not FID)")
     what.add_argument("--allow-random-weights", action="store_true", help="for trials only; the result is not FID")
-    what.add_argument("--bootstrap", type=int, default=0, metavar="DRAWS", help="standard errors by so many draws")
+    what.add_argument(
+        "--bootstrap", type=int, default=0, metavar="DRAWS", help="intervals of fid and kid by so many draws, say 1000"
+    )
+    what.add_argument("--confidence", type=float, default=0.95, help="of these intervals (default 0.95)")
     what.add_argument("--seed", type=int, default=2020, help="of subsets and draws")
     what.add_argument("--per-folder", action="store_true", help="also each sub-folder that both sides have")
     what.add_argument("--published", choices=PUBLISHED, help="check the counts and print both protocols in its table")
     what.add_argument("--mix-protocols", action="store_true", help="compare an .npz of another protocol all the same")
-    pairs = parser.add_argument_group("pictures that belong together by name")
+    pairs = parser.add_argument_group("pictures that belong together")
     pairs.add_argument("--source", type=Path, help="the inputs of GENERATED: is their content kept?")
     pairs.add_argument("--truth", type=Path, help="what GENERATED should be: MAE, PSNR, SSIM")
+    pairs.add_argument(
+        "--cycle", action="store_true", help="GENERATED is a run: errors of its generators' cycle and identity"
+    )
     pairs.add_argument("--sifid", action="store_true", help="SIFID of GENERATED against --truth")
     pairs.add_argument("--lpips-weights", type=Path, help="torchvision's AlexNet file: adds LPIPS to --truth")
     files = parser.add_argument_group("files")
@@ -65,7 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     files.add_argument("--save-stats", action="store_true", help="write the statistics of GENERATED to REFERENCE.npz")
     files.add_argument("--with-features", action="store_true", help="put the features into that file, for kid")
     files.add_argument("--cache", type=Path, help="folder for features, found again by the pictures' content")
-    files.add_argument("--direction", default="AtoB", help="which translations of a run (default AtoB)")
+    files.add_argument(
+        "--direction", default="AtoB", choices=DIRECTIONS, help="which translations of a run (default AtoB)"
+    )
     work = parser.add_argument_group("work")
     work.add_argument("--batch-size", type=_at_least(1), default=50)
     work.add_argument("--device", help="default: cuda where there is one, else cpu")
@@ -101,18 +112,9 @@ def _extractor(options: argparse.Namespace, protocol: str) -> Extractor:
         protocol,
         options.dims,
         options.inception_weights,
-        _device(options.device),
+        usable_device(options.device),
         options.allow_random_weights,
     )
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # an AssertionError where torch was built without CUDA
-        raise EvaluationError(f"no device {name}: {str(error).splitlines()[0]}") from error
 
 
 def _pictures_of(path: str, direction: str) -> str:
@@ -131,13 +133,13 @@ def _save_stats(options: argparse.Namespace, extractor: Extractor, generated: st
     if rank_and_world()[0] == 0:
         target = Path(options.reference.removesuffix(".npz") + ".npz")
         save_statistics(target, features, options.with_features)
-        _warn(features.warnings)
-        print(f"{target}: {_identity(extractor)}, n = {features.n}")
+        print_warnings(features.warnings)
+        print(f"{target}: {identity(extractor)}, n = {features.n}")
 
 
 def _print_comparison(options: argparse.Namespace, extractor: Extractor, generated: str, reference: str) -> None:
     metrics = _metrics(options, generated, reference)
-    settings = Settings(bootstrap=options.bootstrap, seed=options.seed)
+    settings = Settings(bootstrap=options.bootstrap, confidence=options.confidence, seed=options.seed)
     chosen = dict(metrics=metrics, settings=settings, mix_protocols=options.mix_protocols, **_work(options))
     folders = {}
     if options.per_folder:
@@ -149,7 +151,7 @@ def _print_comparison(options: argparse.Namespace, extractor: Extractor, generat
         if options.card:
             result.card["folders"] = {name: part.card for name, part in folders.items()}
             save_card(options.card, result.card)
-        _print_result(result, folders, extractor)
+        print_result(result, folders, extractor)
 
 
 def _metrics(options: argparse.Namespace, *sides: str) -> list[str]:
@@ -171,7 +173,7 @@ def _common_folders(generated: str, reference: str) -> list[str]:
 
 
 def _pair_numbers(options: argparse.Namespace, generated: str) -> dict[str, float]:
-    numbers = {}
+    numbers = _cycle_numbers(options) if options.cycle else {}
     if options.source:
         numbers |= score_content(pairs_by_name(generated, options.source))
     if options.truth:
@@ -187,45 +189,10 @@ def _pair_numbers(options: argparse.Namespace, generated: str) -> dict[str, floa
     return numbers
 
 
-def _print_result(result: Evaluation, folders: dict[str, Evaluation], extractor: Extractor) -> None:
-    _warn(result.warnings)
-    print(f"{_identity(extractor)}, {_counts(result)}")
-    if folders:
-        _print_folders(folders)
-    last, *others = result.numbers
-    for key in others:
-        print(f"{_label(key)}: {result.numbers[key]}")
-    print(f"{_label(last)}:  {result.numbers[last]}")  # pytorch-fid's last line, two spaces and all
-
-
-def _print_folders(folders: dict[str, Evaluation]) -> None:
-    for name, part in folders.items():
-        print(f"{name}: {', '.join(f'{key} {value:.5g}' for key, value in part.numbers.items())} ({_counts(part)})")
-    for key in next(iter(folders.values())).numbers:
-        mean = sum(part.numbers[key] for part in folders.values()) / len(folders)
-        print(f"mean of {len(folders)} folders: {key} {mean:.5g}")
-
-
-def _counts(result: Evaluation) -> str:
-    real, fake = (result.card[side]["n"] or "unknown" for side in ("real", "fake"))
-    return f"n_real = {real}, n_fake = {fake}"
-
-
-def _label(key: str) -> str:
-    return "FID" if key == "fid" else key
-
-
-def _identity(extractor: Extractor) -> str:
-    identity = extractor.identity()
-    return (
-        f"extractor {identity['extractor']}, protocol {identity['protocol']}, layer {identity['layer']}, "
-        f"weights {identity['weights_sha256'][:8]}"
-    )
-
-
-def _warn(warnings: list[str]) -> None:
-    for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+def _cycle_numbers(options: argparse.Namespace) -> dict[str, float]:
+    run, device = Path(options.generated), usable_device(options.device)
+    (way,) = directions_of(config_of(run, "--cycle"), run, "test", options.direction, device)
+    return errors_of(way, device=device)
 
 
 def _print_published(options: argparse.Namespace, generated: str) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
+from cyclegan.devices import usable_device
 from cyclegan.evaluation.extractors import make_extractor
 from cyclegan.evaluation.protocols import PROTOCOLS
 from cyclegan.evaluation.split import translate_split
@@ -32,20 +31,28 @@ def main(arguments: list[str]) -> int:
         default="inception",
         help="of --metrics: inception (default), effnet-lite0 (no download; not FID), a TorchScript or .pt2 file",
     )
+    parser.add_argument(
+        "--paired",
+        default="auto",
+        choices=["auto", "yes", "no"],
+        help="whether test pictures of one name show the same thing, so that translations can be compared with the "
+        "truth; auto (default): unless the names are mere numbers, which agree by chance",
+    )
     parser.add_argument("--inception-weights", type=Path, help="the FID's file of weights, where it is not downloaded")
     options = parser.parse_args(arguments)
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = usable_device(options.device)
     metrics = [name for name in options.metrics.split(",") if name]
     extractor = None
     if metrics:
         extractor = make_extractor(
             options.extractor, options.protocol, weights=options.inception_weights, device=device
         )
+    paired = {"auto": None, "yes": True, "no": False}[options.paired]
     results = translate_split(
-        options.run, options.split, options.direction, device, options.batch_size, metrics, extractor
+        options.run, options.split, options.direction, device, options.batch_size, metrics, extractor, paired
     )
     for direction, result in results.items():
-        print(f"\n{direction}: {result['images']} pictures in {result['folder']}")
+        print(f"\n{direction}: {result['images']} pictures in {result['folder']}. {result['truths']}")
         for line in result["table"]:
             print("  " + line[0].ljust(20) + "".join(cell.rjust(12) for cell in line[1:3]) + f"   {line[3]}")
     print(f"\ngallery: {options.run / options.split / 'index.html'}")

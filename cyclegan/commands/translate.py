@@ -8,7 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cyclegan.inference.files import PIXELS, Report, default_device, translate_files
+from cyclegan.devices import default_device
+from cyclegan.inference.files import PIXELS, Report, translate_files
 from cyclegan.inference.picture_files import FORMATS, Picture, pixel_limit, read_picture, write_picture
 from cyclegan.inference.source_arguments import add_source, load_source
 from cyclegan.inference.tiles import Tiling

@@ -22,6 +22,9 @@ from cyclegan.data.images import ImageError
 from cyclegan.data.masks import find_masks
 from cyclegan.data.transforms import Transform
 
+# By which a scheduler or the keyboard asks a run to stop.
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
+
 
 class Draw(NamedTuple):
     epoch: int
@@ -146,9 +149,8 @@ def collate(items: list[dict]) -> dict:
 
 def _leave_signals_to_the_loop(_: int) -> None:
     """A scheduler signals the whole group of processes; the loop still wants pictures until it has saved."""
-    for name in ("SIGTERM", "SIGINT", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def new_loader(dataset: UnpairedDataset, batches: EpochBatches, workers: int, pin_memory: bool) -> DataLoader:

@@ -9,6 +9,8 @@ from cyclegan.config import ConfigError, Data
 from cyclegan.data.images import find_images
 
 LAYOUTS = ("{split}{domain}", "{split}/{domain}", "{domain}/{split}")
+# What tells the domain in names of facades and maps (1_A, 1_B) and of Cityscapes.
+MARK = re.compile(r"_(A|B|leftImg8bit|gtFine_color)$")
 BOTH_IN_ONE = {"train": ("train",), "test": ("test", "val")}  # where pictures hold both domains, side by side
 
 
@@ -45,8 +47,8 @@ def find_split(data: Data, split: str) -> dict[str, list[Path]]:
 
 
 def subject(path: Path, folder: Path) -> str:
-    """A picture's name without what tells its domain: facades and maps call both sides 1_A and 1_B."""
-    return re.sub(r"_[AB]$", "", path.relative_to(folder).with_suffix("").as_posix())
+    """A picture's name below its folder, without suffix and without what tells its domain."""
+    return MARK.sub("", path.relative_to(folder).with_suffix("").as_posix())
 
 
 def _paired(files: dict[str, list[Path]], folders: dict[str, Path]) -> dict[str, list[Path]]:

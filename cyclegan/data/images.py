@@ -13,7 +13,14 @@ from torch import Tensor
 
 from cyclegan.errors import UserError
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
+Image.init()
+# What people have pictures in and Pillow opens; without AVIF or JPEG 2000 where it was built without them.
+EXTENSIONS = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".jp2", ".j2k", ".tif", ".tiff"),
+    *(".bmp", ".gif", ".tga", ".ppm", ".pgm", ".pbm", ".pnm"),
+} & {suffix for suffix, format in Image.registered_extensions().items() if format in Image.OPEN}
+ORIENTATION = 0x0112  # EXIF's
+BAND = 1024  # rows
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's "L"
 
 
@@ -78,6 +85,16 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
     return image.float() / (127.5 if image.dtype == torch.uint8 else 0.5) - 1
 
 
+def to_bytes(images: Tensor) -> Tensor:
+    """Floats in [-1, 1] to uint8, of any shape: the one rounding on the way into an 8-bit file."""
+    return images.float().clamp(-1, 1).add_(1).mul_(127.5).round_().to(torch.uint8)
+
+
+def quantised(images: Tensor) -> Tensor:
+    """What is left of [-1, 1] in 8-bit files."""
+    return to_bytes(images).float() / 127.5 - 1
+
+
 def _bits(image: Image.Image, path: Path) -> int:
     """Bits a channel in the file; Pillow shows 16-bit colour as 8-bit `RGB`, so its mode does not tell."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
@@ -96,14 +113,28 @@ def _bits(image: Image.Image, path: Path) -> int:
 
 def shallow_layers(image: Image.Image, channels: int, background: str) -> tuple[np.ndarray, np.ndarray | None]:
     """`read_layers` of an opened picture with 8 bits."""
-    image, alpha = ImageOps.exif_transpose(image), None
+    alpha = None
+    if image.getexif().get(ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         alpha = np.asarray(image.getchannel("A"))
         canvas = Image.new("RGBA", image.size, (*ImageColor.getrgb(background)[:3], 255))
         image = Image.alpha_composite(canvas, image).convert("RGB")
-    pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
+    mode = "RGB" if channels == 3 else "L"
+    pixels = _array(image if image.mode == mode else image.convert(mode))
     return pixels if channels == 3 else pixels[..., None], alpha
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    """numpy's of an 8-bit picture, in bands: Pillow would hold a large one three times."""
+    if image.height <= BAND:
+        return np.asarray(image)
+    pixels = np.empty((image.height, image.width, *([3] * (image.mode == "RGB"))), np.uint8)
+    for top in range(0, image.height, BAND):
+        band = image.crop((0, top, image.width, min(top + BAND, image.height)))
+        pixels[top : top + BAND] = np.asarray(band)
+    return pixels
 
 
 def _deep_pixels(image: Image.Image, path: Path | str) -> np.ndarray:
@@ -128,7 +159,7 @@ def _deep_pixels(image: Image.Image, path: Path | str) -> np.ndarray:
 def _deep_colour(image: Image.Image, path: Path | str) -> np.ndarray:
     """Through OpenCV: of more than one channel, Pillow keeps 8 bits only."""
     with Image.open(path) as unturned:
-        orientation = unturned.getexif().get(0x0112, 1)
+        orientation = unturned.getexif().get(ORIENTATION, 1)
     pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)  # which leaves orientation alone
     if pixels is None:
         raise ImageError(f"cannot read {path}: a 16-bit {image.format} of a kind that OpenCV does not decode")

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from cyclegan.config import ConfigError, Data, Size
-from cyclegan.data.images import ImageError, read_image, to_tensor
+from cyclegan.data.images import ImageError, read_image, to_bytes, to_tensor
 from cyclegan.data.masks import read_mask, resized_mask
 
 
@@ -39,12 +39,12 @@ class Reader:
         if self.half is None:
             return pixels
         height, width = pixels.shape[:2]
-        if width != 2 * height:
+        if width % 2:
             raise ImageError(
-                f"cannot use {path}: {width}x{height} pixels, but data.side_by_side wants two squares beside each "
-                "other, A and B (pairs of other shapes go into two folders)"
+                f"cannot use {path}: {width}x{height} pixels, but data.side_by_side wants A and B beside each other, "
+                "equally wide"
             )
-        return np.ascontiguousarray(pixels[:, :height] if self.half == "A" else pixels[:, height:])
+        return np.ascontiguousarray(pixels[:, : width // 2] if self.half == "A" else pixels[:, width // 2 :])
 
 
 class Transform:
@@ -170,7 +170,7 @@ def resized(
 
 def to_picture(image: Tensor) -> Image.Image:
     """(1 or 3, height, width) in [-1, 1] -> an 8-bit picture."""
-    pixels = image.float().clamp(-1, 1).add(1).mul(127.5).round().byte().cpu().numpy()
+    pixels = to_bytes(image).cpu().numpy()
     return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cyclegan.data.images import find_images
+from cyclegan.data.images import find_images, to_bytes
 from cyclegan.evaluation.archive import collect_cached, load_statistics, mismatch
+from cyclegan.evaluation.bootstrap import METHOD, interval
 from cyclegan.evaluation.card import make_card
 from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.features import (
@@ -18,10 +19,9 @@ from cyclegan.evaluation.features import (
     FeatureSet,
     Pictures,
     collect,
-    to_bytes,
 )
-from cyclegan.evaluation.frechet import frechet_distance, frechet_infinity, frechet_spread
-from cyclegan.evaluation.kernel import kid, kid_of_subsets, kid_spread
+from cyclegan.evaluation.frechet import frechet_distance, frechet_draws, frechet_infinity
+from cyclegan.evaluation.kernel import kid, kid_draws, kid_of_subsets
 from cyclegan.evaluation.neighbours import density_coverage, precision_recall
 from cyclegan.evaluation.ranks import on_first_rank
 from cyclegan.evaluation.statistics import EvaluationError
@@ -39,12 +39,15 @@ class Settings:
     precision_neighbours: int = 3
     subsets: int = 100
     subset_size: int = 1000
-    bootstrap: int = 0  # draws for the standard errors of fid and kid, 0 for none
+    bootstrap: int = 0  # draws for the standard errors and intervals of fid and kid, 0 for none
+    confidence: float = 0.95  # of the intervals
     seed: int = 2020  # torch-fidelity's
 
     def __post_init__(self) -> None:
         if self.bootstrap < 0 or self.bootstrap == 1:
             raise EvaluationError(f"bootstrap takes 0 or at least 2 draws, got {self.bootstrap}")
+        if not 0 < self.confidence < 1:
+            raise EvaluationError(f"confidence lies between 0 and 1, such as 0.95, got {self.confidence}")
 
 
 DEFAULTS = Settings()
@@ -83,7 +86,7 @@ def evaluate(
     """
     check_metrics(metrics)
     options = dict(batch_size=batch_size, workers=workers, progress=progress, cache=cache, metrics=metrics)
-    reals, fakes = side_of(real, extractor, **options), side_of(fake, extractor, **options)
+    reals, fakes = (side_of(side, extractor, bootstrap=settings.bootstrap, **options) for side in (real, fake))
     mixed = [reason for side in (fakes, reals) if (reason := mismatch(extractor.identity(), side))]
     if mixed and not mix_protocols:
         raise EvaluationError(f"{mixed[0]}: make both sides alike, or say that you want them mixed (--mix-protocols)")
@@ -95,9 +98,10 @@ def side_of(
     extractor: Extractor,
     metrics: Sequence[str] = ("fid", "kid"),
     cache: Path | str | None = None,
+    bootstrap: int = 0,
     **options,
 ) -> FeatureSet:
-    """One side's features, to be given to `evaluate` any number of times; `metrics` say whether all must be kept."""
+    """One side's features, for any number of calls of `evaluate`; its metrics and draws say whether all are kept."""
     if isinstance(side, FeatureSet):
         return side
     if isinstance(side, str | Path):
@@ -106,7 +110,7 @@ def side_of(
         side = Pictures(find_images(side), folder=Path(side))
     elif not isinstance(side, Pictures):
         side = Pictures(side)
-    keep = None if needs_features(metrics) else KEPT
+    keep = None if needs_features(metrics, bootstrap) else KEPT
     if cache:
         return collect_cached(side, extractor, cache, keep=keep, **options)
     return collect(side, extractor, keep=keep, **options)
@@ -121,7 +125,7 @@ class Evaluator:
     def __init__(self, extractor: Extractor, metrics: Sequence[str] = ("fid", "kid"), settings: Settings = DEFAULTS):
         check_metrics(metrics)
         self.extractor, self.metrics, self.settings = extractor, metrics, settings
-        keep = None if needs_features(metrics) else KEPT
+        keep = None if needs_features(metrics, settings.bootstrap) else KEPT
         self.reals, self.fakes = Collection(keep), Collection(keep)
 
     def update(self, pictures: Tensor, real: bool) -> None:
@@ -157,9 +161,9 @@ def check_metrics(metrics: Sequence[str]) -> None:
         raise EvaluationError(f"no metric {', '.join(unknown) or 'given'}: expected some of {', '.join(METRICS)}")
 
 
-def needs_features(metrics: Sequence[str]) -> bool:
-    """Whether mean and covariance are too little for some of the metrics."""
-    return any(metric != "fid" for metric in metrics)
+def needs_features(metrics: Sequence[str], bootstrap: int = 0) -> bool:
+    """Whether mean and covariance are too little for some of the metrics, or for bootstrap draws."""
+    return bootstrap > 0 or any(metric != "fid" for metric in metrics)
 
 
 def _evaluation(
@@ -172,8 +176,8 @@ def _evaluation(
     warnings: Sequence[str] = (),
 ) -> Evaluation:
     for side in (fakes, reals):
-        if side.features is None and needs_features(metrics):
-            wanted = ", ".join(metric for metric in metrics if metric != "fid")
+        if side.features is None and needs_features(metrics, settings.bootstrap):
+            wanted = ", ".join([metric for metric in metrics if metric != "fid"] or ["bootstrap"])
             raise EvaluationError(
                 f"{wanted} needs the features of {side.source}, which holds only their mean and covariance"
             )
@@ -183,7 +187,8 @@ def _evaluation(
         for key, value in METRICS[metric](fakes, reals, settings).items()
     }
     warnings = list(dict.fromkeys([*warnings, *fakes.warnings, *reals.warnings, *_too_few(fakes, reals, metrics)]))
-    return Evaluation(numbers, make_card(numbers, fakes, reals, extractor, settings, warnings, checkpoint))
+    card = make_card(numbers, fakes, reals, extractor, settings, warnings, checkpoint)
+    return Evaluation(numbers, card | ({"intervals": METHOD} if settings.bootstrap else {}))
 
 
 def _name(key: str, extractor: Extractor) -> str:
@@ -201,10 +206,19 @@ def _too_few(fakes: FeatureSet, reals: FeatureSet, metrics: Sequence[str]) -> li
 
 
 def _fid(fakes: FeatureSet, reals: FeatureSet, settings: Settings) -> dict[str, Tensor]:
-    numbers = {"fid": frechet_distance(fakes.statistics, reals.statistics)}
-    if settings.bootstrap and fakes.features is not None and reals.features is not None:
-        numbers["fid_stderr"] = frechet_spread(fakes.features, reals.features, settings.bootstrap, settings.seed)
-    return numbers
+    fid = frechet_distance(fakes.statistics, reals.statistics)
+    return {"fid": fid, **_spread("fid", fid, frechet_draws, fakes, reals, settings)}
+
+
+def _spread(
+    name: str, value: Tensor, draws: Callable, fakes: FeatureSet, reals: FeatureSet, settings: Settings
+) -> dict[str, Tensor]:
+    """Standard error and confidence interval by the bootstrap; nothing if no draws are wanted."""
+    if not settings.bootstrap:
+        return {}
+    drawn = draws(fakes.features, reals.features, settings.bootstrap, settings.seed)
+    low, high = interval(value, drawn, settings.confidence)
+    return {f"{name}_stderr": drawn.std(), f"{name}_low": low, f"{name}_high": high}
 
 
 def _fid_infinity(fakes: FeatureSet, reals: FeatureSet, settings: Settings) -> dict[str, Tensor]:
@@ -212,10 +226,8 @@ def _fid_infinity(fakes: FeatureSet, reals: FeatureSet, settings: Settings) -> d
 
 
 def _kid(fakes: FeatureSet, reals: FeatureSet, settings: Settings) -> dict[str, Tensor]:
-    numbers = {"kid": kid(fakes.features, reals.features)}
-    if settings.bootstrap:
-        numbers["kid_stderr"] = kid_spread(fakes.features, reals.features, settings.bootstrap, settings.seed)
-    return numbers
+    distance = kid(fakes.features, reals.features)
+    return {"kid": distance, **_spread("kid", distance, kid_draws, fakes, reals, settings)}
 
 
 def _kid_subsets(fakes: FeatureSet, reals: FeatureSet, settings: Settings) -> dict[str, Tensor]:

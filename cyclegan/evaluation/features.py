@@ -169,11 +169,6 @@ def fingerprint(pictures: Pictures) -> str:
     return digest.hexdigest()
 
 
-def to_bytes(images: Tensor) -> Tensor:
-    """[-1, 1] to uint8, rounded as a saved PNG is."""
-    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-
-
 def read_rgb(path: Path) -> Tensor:
     """A picture as uint8 (3, h, w), read as every FID tool reads it: Pillow's convert("RGB") and nothing else."""
     return _read_noting(path)[0]
@@ -189,7 +184,7 @@ def _read_noting(path: Path) -> tuple[Tensor, list[str]]:
 
 def _oddities(image: Image.Image) -> list[str]:
     found = {
-        "jpeg": image.format == "JPEG",
+        "jpeg": image.format in ("JPEG", "MPO"),  # MPO: JPEG with a second picture, as telephones make it
         "16-bit": image.mode in ("I", "F") or image.mode.startswith("I;16"),
         "alpha": image.has_transparency_data,
         "grey": image.mode in ("1", "L", "LA"),

@@ -12,6 +12,7 @@ import torch
 from scipy.linalg.lapack import dsygst
 from torch import Tensor
 
+from cyclegan.evaluation.bootstrap import times_drawn
 from cyclegan.evaluation.statistics import EvaluationError, Statistics
 
 
@@ -40,14 +41,12 @@ def frechet_infinity(x: Tensor, reference: Statistics, points: int = 15, seed: i
     return torch.tensor(at_infinity, dtype=torch.float64)
 
 
-def frechet_spread(x: Tensor, y: Tensor, draws: int = 100, seed: int = 0) -> Tensor:
-    """Standard error of the distance of (n, d) and (m, d) features by bootstrap over images; says nothing on bias."""
+def frechet_draws(x: Tensor, y: Tensor, draws: int = 100, seed: int = 0) -> Tensor:
+    """The distance of (n, d) and (m, d) features in each of (draws,) bootstrap draws over the images of both sides."""
     generator = torch.Generator().manual_seed(seed)
-
-    def drawn(z: Tensor) -> Statistics:
-        return Statistics.of(z[torch.randint(len(z), (len(z),), generator=generator)])
-
-    return torch.stack([frechet_distance(drawn(x), drawn(y)) for _ in range(draws)]).std()
+    x, y = x.double(), y.double()
+    times = zip(*(times_drawn(len(z), draws, generator) for z in (x, y)), strict=True)
+    return torch.stack([frechet_distance(Statistics.of_drawn(x, a), Statistics.of_drawn(y, b)) for a, b in times])
 
 
 def _root_trace(a: Statistics, b: Statistics) -> Tensor:

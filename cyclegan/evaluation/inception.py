@@ -26,6 +26,9 @@ FID_WEIGHTS = WeightsFile(
     variable="CYCLEGAN_INCEPTION_WEIGHTS",
 )
 FID_CLASSES = 1008
+# Pictures together on a CPU, and in the first two stages: more leave its cache (the first maps are the largest), fewer
+# waste time on the weights.
+AT_ONCE, AT_FIRST = 32, 4
 
 
 class Inception(nn.Module):
@@ -43,7 +46,13 @@ class Inception(nn.Module):
 
     def maps(self, x: Tensor) -> Tensor:
         """(n, 3, 299, 299) in [-1, 1] to the (n, layer, h, w) maps themselves."""
-        return self.stages(x)
+        if x.device.type != "cpu":
+            return self.stages(x)
+        parts = x.chunk(-(-len(x) // AT_ONCE))
+        return torch.cat([self.stages[2:](self._first_stages(part)) for part in parts])
+
+    def _first_stages(self, x: Tensor) -> Tensor:
+        return torch.cat([self.stages[:2](part) for part in x.split(AT_FIRST)])
 
     def forward(self, x: Tensor) -> Tensor:
         return self.maps(x).mean((2, 3))
@@ -102,7 +111,8 @@ class _AfterUnpaddedMean(BasicConv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         inside = F.avg_pool2d(torch.ones_like(x[:1, :1]), 3, stride=1, padding=1)  # share of each window, (1, 1, h, w)
-        return super().forward(x / inside)
+        # Divided behind the 1x1 convolution, where there are a quarter of the channels; its norm is folded into it.
+        return F.conv2d(x, self.conv.weight).div_(inside).add_(self.conv.bias[:, None, None]).relu_()
 
 
 class _LastBlock(InceptionE):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cyclegan.evaluation.bootstrap import times_drawn
 from cyclegan.evaluation.statistics import EvaluationError
 
 ROWS = 2048  # of the kernel matrix held at once: 2048 x 20,000 float64 are 0.3 GB
@@ -46,16 +47,16 @@ def kid_of_subsets(
     return values.mean(), values.std(correction=0)
 
 
-def kid_spread(x: Tensor, y: Tensor, draws: int = 200, seed: int = 0) -> Tensor:
-    """Standard error of `kid` by bootstrap over images.
+def kid_draws(x: Tensor, y: Tensor, draws: int = 200, seed: int = 0) -> Tensor:
+    """`kid` in each of (draws,) bootstrap draws over the images of both sides.
 
     A pair of copies of one image is left out of the sums: its kernel value belongs to the diagonal.
     """
     x, y = _checked(x, y)
     generator = torch.Generator().manual_seed(seed)
-    a, b = (_times_drawn(len(z), draws, generator).to(z) for z in (x, y))
+    a, b = (times_drawn(len(z), draws, generator).to(z) for z in (x, y))
     across = _weighted_sum(x, y, a, b) / (a.sum(1) * b.sum(1))
-    return (_weighted_mean_between(x, a) + _weighted_mean_between(y, b) - 2 * across).std()
+    return _weighted_mean_between(x, a) + _weighted_mean_between(y, b) - 2 * across
 
 
 def _checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,12 +80,6 @@ def _diagonal(x: Tensor) -> Tensor:
 
 def _drawn(x: Tensor, size: int, random: np.random.RandomState) -> Tensor:
     return x[torch.from_numpy(random.choice(len(x), size, replace=False)).to(x.device)]
-
-
-def _times_drawn(n: int, draws: int, generator: torch.Generator) -> Tensor:
-    """How often each of n images comes up when n are drawn with replacement, (draws, n)."""
-    chosen = torch.randint(n, (draws, n), generator=generator)
-    return torch.zeros(draws, n).scatter_add_(1, chosen, torch.ones(draws, n))
 
 
 def _weighted_sum(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:

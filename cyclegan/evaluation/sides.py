@@ -9,8 +9,9 @@ from pathlib import Path
 from torch import Tensor
 
 from cyclegan.config import Data
+from cyclegan.data.images import to_bytes
 from cyclegan.data.transforms import PlainTransform
-from cyclegan.evaluation.features import Pictures, to_bytes
+from cyclegan.evaluation.features import Pictures
 
 
 def pictures_of(data: Data, domain: str, files: Sequence[Path]) -> Pictures:

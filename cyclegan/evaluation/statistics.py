@@ -19,8 +19,8 @@ class EvaluationError(UserError, ValueError):
 class Statistics:
     """Mean and unbiased covariance of n features of d numbers, in float64.
 
-    `factor` (n, d) has `factor.T @ factor` as covariance; given for n <= d, where it is smaller and more exact than
-    the (d, d) `given_sigma`. `n` is None for a file that does not say.
+    `factor` (rows, d) has `factor.T @ factor` as covariance; given for rows <= d, where it is smaller and more exact
+    than the (d, d) `given_sigma`. `n` is None for a file that does not say.
     """
 
     n: int | None
@@ -31,14 +31,26 @@ class Statistics:
     @classmethod
     def of(cls, features: Tensor) -> Statistics:
         """Of (n, d) features, n >= 2."""
-        n, d = features.shape
+        n = len(features)
         if n < 2:
             raise EvaluationError(f"a covariance needs at least 2 images, got {n}")
         mu = features.double().mean(0)
-        centred = features.double() - mu
-        if n <= d:
-            return cls(n, mu, factor=centred / (n - 1) ** 0.5)
-        return cls(n, mu, given_sigma=_gram(centred) / (n - 1))
+        return cls._centred(n, mu, features.double() - mu)
+
+    @classmethod
+    def of_drawn(cls, features: Tensor, times: Tensor) -> Statistics:
+        """Of (n, d) features of which each counts (n,) times; the repeated rows are never written out."""
+        n = int(times.sum())
+        there = times > 0
+        rows, times = features[there].double(), times[there].double()
+        mu = times @ rows / n
+        return cls._centred(n, mu, (rows - mu) * times.sqrt()[:, None])
+
+    @classmethod
+    def _centred(cls, n: int, mu: Tensor, rows: Tensor) -> Statistics:
+        if len(rows) <= len(mu):
+            return cls(n, mu, factor=rows / (n - 1) ** 0.5)
+        return cls(n, mu, given_sigma=_gram(rows) / (n - 1))
 
     @cached_property
     def sigma(self) -> Tensor:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from cyclegan.data.images import ImageError
 from cyclegan.data.masks import read_mask
+from cyclegan.devices import default_device
 from cyclegan.inference.generator_file import load_generator
 from cyclegan.inference.picture_files import (
     FORMATS,
@@ -29,6 +30,7 @@ from cyclegan.inference.picture_files import (
     pixel_limit,
     read_picture,
     to_pillow,
+    with_bits,
     write_picture,
 )
 from cyclegan.inference.tiles import Tiling
@@ -95,12 +97,6 @@ def translate(
         return _in_memory(translators[0], pictures)
 
 
-def default_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
 def _in_memory(translator: Translator, given: Any) -> Image.Image | np.ndarray:
     if isinstance(given, str | Path):
         if Path(given).is_dir():
@@ -110,8 +106,8 @@ def _in_memory(translator: Translator, given: Any) -> Image.Image | np.ndarray:
     if isinstance(given, Image.Image):
         return to_pillow(result)
     if given.dtype == np.uint16:
-        return np.rint(result.pixels * 65535).astype(np.uint16)
-    return result.pixels
+        return with_bits(result.pixels, 16)
+    return result.pixels if result.pixels.dtype != np.uint16 else result.pixels.astype(np.float32) / 65535
 
 
 def translate_files(

@@ -16,11 +16,10 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from cyclegan.data.images import ImageError, read_layers, shallow_layers
+from cyclegan.data.images import ORIENTATION, ImageError, read_layers, shallow_layers
 
-ORIENTATION = 0x0112
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".ppm": "PPM"}
-FORMATS |= {".tif": "TIFF", ".tiff": "TIFF"}
+FORMATS |= {".tif": "TIFF", ".tiff": "TIFF", ".jpe": "JPEG", ".jfif": "JPEG"}
 DEEP_FORMATS = ("PNG", "TIFF", "PPM")  # the others hold 8 bits
 CLEAR_FORMATS = ("PNG", "TIFF", "WEBP")  # the others hold no opacity
 
@@ -29,8 +28,8 @@ CLEAR_FORMATS = ("PNG", "TIFF", "WEBP")  # the others hold no opacity
 class Picture:
     """One picture, upright.
 
-    pixels: (height, width, 1 or 3), uint8 or float32 in [0, 1]
-    alpha: opacity, (height, width) of the same type; None if all is opaque
+    pixels: (height, width, 1 or 3), uint8 or float32 in [0, 1]; of results also uint16
+    alpha: opacity, (height, width), uint8 or float32 in [0, 1]; None if all is opaque
     profile, exif: as the file has them, the orientation taken out
     """
 
@@ -121,10 +120,10 @@ def picture_of(image: Image.Image | np.ndarray, channels: int = 3, background: s
 
 def to_pillow(picture: Picture) -> Image.Image:
     """With 8 bits, Pillow has no more for colour."""
-    pixels = _with_bits(picture.pixels, 8)
+    pixels = with_bits(picture.pixels, 8)
     image = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
     if picture.alpha is not None:
-        image.putalpha(Image.fromarray(_with_bits(picture.alpha, 8)))
+        image.putalpha(Image.fromarray(with_bits(picture.alpha, 8)))
     if picture.profile:
         image.info["icc_profile"] = picture.profile
     if picture.exif:
@@ -143,6 +142,9 @@ def write_picture(picture: Picture, file: BinaryIO, format: str, quality: int = 
     options = {name: value for name, value in about.items() if value}
     if format in ("JPEG", "WEBP"):
         options |= {"quality": quality}
+    if file.seekable():
+        to_pillow(picture).save(file, format, **options)
+        return
     buffer = io.BytesIO()  # TIFF wants to seek, standard output cannot
     to_pillow(picture).save(buffer, format, **options)
     file.write(buffer.getbuffer())
@@ -159,16 +161,19 @@ def _exif(image: Image.Image) -> bytes | None:
         return None
 
 
-def _with_bits(values: np.ndarray, bits: int) -> np.ndarray:
+def with_bits(values: np.ndarray, bits: int) -> np.ndarray:
+    """uint8, uint16 or floats in [0, 1] as 8 or 16 bits."""
     if values.dtype == np.uint8:
         return values if bits == 8 else values.astype(np.uint16) * 257
+    if values.dtype == np.uint16:
+        return values if bits == 16 else np.rint(values / np.float32(257)).astype(np.uint8)
     return np.rint(values * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
 
 
 def _deep_layers(picture: Picture) -> np.ndarray:
     """(height, width, 1 to 4) uint16, opacity last."""
     layers = [picture.pixels] + ([] if picture.alpha is None else [picture.alpha[..., None]])
-    return np.concatenate([_with_bits(layer, 16) for layer in layers], axis=2)
+    return np.concatenate([with_bits(layer, 16) for layer in layers], axis=2)
 
 
 def _deep_png(picture: Picture) -> bytes:

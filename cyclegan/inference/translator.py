@@ -11,17 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan.data.images import to_tensor
-from cyclegan.errors import UserError
+from cyclegan.devices import DeviceError, usable_device
 from cyclegan.inference.picture_files import Picture
 from cyclegan.inference.tiles import Tiling, to_pixels, translate_tiled
 from cyclegan.inference.translate import translate_tensor
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class DeviceError(UserError, ValueError):
-    """A device that is not there or cannot do what is asked of it."""
 
 
 class Translator:
@@ -64,7 +60,7 @@ class Translator:
         images = torch.stack([to_tensor(picture.pixels) for picture in pictures])
         results = self.tensor(images, exact=pictures[0].deep)
         return [
-            picture.with_pixels(to_pixels(result, picture.deep))
+            picture.with_pixels(to_pixels(result, picture.pixels.dtype))
             for picture, result in zip(pictures, results, strict=True)
         ]
 
@@ -80,14 +76,6 @@ class Translator:
 
     def _tiled(self, picture: Picture) -> Picture:
         return picture.with_pixels(translate_tiled(self.exact, picture.pixels, self.tiling, self.device))
-
-
-def usable_device(name: torch.device | str) -> torch.device:
-    """Raises DeviceError."""
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError, ImportError) as error:  # torch has one for each kind of absence
-        raise DeviceError(f"device {name}: {str(error).splitlines()[0]}") from None
 
 
 def best_precision(device: torch.device) -> Precision:

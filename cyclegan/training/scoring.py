@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from cyclegan.config import Config, ConfigError
 from cyclegan.data.folders import find_split
+from cyclegan.data.images import to_bytes
 from cyclegan.data.transforms import PlainTransform
 from cyclegan.evaluation.card import save_card
 from cyclegan.evaluation.evaluator import check_metrics, evaluate, higher_is_better, side_of
 from cyclegan.evaluation.extractors import make_extractor
-from cyclegan.evaluation.features import Pictures, to_bytes
+from cyclegan.evaluation.features import Pictures
 from cyclegan.evaluation.sides import pictures_of
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.training.chronicle import evaluating

@@ -9,7 +9,7 @@ import time
 import torch
 from accelerate import Accelerator
 
-SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
+from cyclegan.data.dataset import STOP_SIGNALS
 
 
 class Stopper:
@@ -29,7 +29,7 @@ class Stopper:
 
     def __enter__(self) -> Stopper:
         if threading.current_thread() is threading.main_thread():
-            self.previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self.previous = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:

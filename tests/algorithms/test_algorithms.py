@@ -10,12 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cyclegan.algorithms import Algorithm, algorithms, build_algorithm
+from cyclegan.algorithms import Algorithm, algorithms, build_algorithm, together
 from cyclegan.config import load_config
 from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.split import translate_split
 from cyclegan.inference.generator_file import load_generator
 from cyclegan.inference.translate import translate_tensor
+from cyclegan.networks import DISCRIMINATORS
 from cyclegan.networks.diffaugment import DiffAugment
 from cyclegan.training.checkpoint import all_states
 from cyclegan.training.journal import read_metrics
@@ -177,3 +178,27 @@ def test_its_generators_load_translate_and_are_scored(name: str, run_options: di
     scores = translate_split(run, metrics=["fid"], extractor=plain)
     assert sorted(scores) == sorted(directions)
     assert all({"MAE", "PSNR", "SSIM", "fd_plain"} <= set(result["scores"]) for result in scores.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "calls"), [({}, 1), ({"spectral": True}, 2), ({"norm": "batch"}, 2), ({"name": "multiscale"}, 1)]
+)
+def test_two_batches_go_through_a_network_in_one_call_where_that_computes_the_same(options: dict, calls: int):
+    torch.manual_seed(0)
+    options = {"name": "patch", "width": 4, "layers": 2, **options}
+    network = DISCRIMINATORS[options.pop("name")](**options)
+    first, second, seen = torch.randn(2, 3, 64, 64), torch.randn(1, 3, 64, 64), []
+    apart = [network(first), network(second)]
+    network.register_forward_pre_hook(lambda *_: seen.append(0))
+    found = together(network, first, second)
+    assert len(seen) == calls
+    if calls == 1:
+        for mine, theirs in zip(found, apart, strict=True):
+            pairs = [(mine, theirs)] if isinstance(mine, torch.Tensor) else zip(mine, theirs, strict=True)
+            assert all(torch.allclose(a, b, atol=1e-6) for a, b in pairs)
+
+
+def test_pictures_of_different_sizes_go_one_by_one():
+    network = torch.nn.Conv2d(3, 1, 3)
+    first, second = together(network, torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 9, 8))
+    assert (first.shape[2], second.shape[2]) == (6, 7)

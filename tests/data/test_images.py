@@ -5,9 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
-from cyclegan.data.images import ImageError, find_images, read_image
+from cyclegan.data.images import EXTENSIONS, ImageError, find_images, read_image
 
 GRADIENT = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(6, 4, 3) * 3
 
@@ -17,6 +17,38 @@ def test_lossless_files_come_back_as_they_were(suffix: str, tmp_path: Path):
     Image.fromarray(GRADIENT).save(tmp_path / f"x.{suffix}")
     pixels = read_image(tmp_path / f"x.{suffix}")
     assert pixels.dtype == np.uint8 and np.array_equal(pixels, GRADIENT)
+
+
+def test_every_kind_that_is_found_is_read(tmp_path: Path):
+    """Half dark, half light, so that a kind with one bit, a palette or losses can hold it."""
+    halves = np.zeros((16, 16, 3), np.uint8)
+    halves[:, 8:] = 255
+    assert {".pgm", ".pbm", ".gif", ".jpe", ".tga"} <= EXTENSIONS
+    for suffix in EXTENSIONS:
+        mode = {".pgm": "L", ".pbm": "1", ".gif": "P"}.get(suffix, "RGB")
+        Image.fromarray(halves).convert(mode).save(tmp_path / f"{suffix[1:]}{suffix}")
+    assert len(find_images(tmp_path)) == len(EXTENSIONS)
+    for path in find_images(tmp_path):
+        assert np.abs(read_image(path).astype(int) - halves).max() <= 8, path
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_avif_and_jpeg_2000_are_found(tmp_path: Path):
+    assert {".avif", ".jp2"} <= EXTENSIONS
+
+
+def test_of_a_moving_picture_the_first_frame_is_taken(tmp_path: Path):
+    frames = [Image.new("P", (4, 4), colour) for colour in (3, 200)]
+    for frame in frames:
+        frame.putpalette([value for value in range(256) for _ in range(3)])
+    frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
+    assert (read_image(tmp_path / "x.gif") == 3).all()
+
+
+def test_deep_grey_maps_keep_their_range(tmp_path: Path):
+    values = np.array([[0, 1, 65535]], np.uint16)
+    (tmp_path / "x.pgm").write_bytes(b"P5 3 1 65535\n" + values.astype(">u2").tobytes())
+    assert read_image(tmp_path / "x.pgm", channels=1)[0, :, 0].tolist() == pytest.approx([0, 1 / 65535, 1])
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "JPEG", "webp"])

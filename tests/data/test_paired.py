@@ -125,11 +125,13 @@ def test_halves_can_be_drawn_unpaired_too(both_in_one: Path):
     assert files["A"] == files["B"] and len(files["A"]) == 4
 
 
-def test_a_picture_that_is_not_twice_as_wide_is_named(both_in_one: Path):
+def test_a_picture_that_cannot_be_halved_is_named_and_halves_need_not_be_squares(both_in_one: Path):
     data = Data(**options(both_in_one, side_by_side=True))
-    Image.new("RGB", (90, 40)).save(both_in_one / "train" / "0.png")
-    with pytest.raises(ImageError, match=r"0\.png: 90x40 pixels.*two squares"):
+    Image.new("RGB", (91, 40)).save(both_in_one / "train" / "0.png")
+    with pytest.raises(ImageError, match=r"0\.png: 91x40 pixels.*equally wide"):
         PlainTransform(data, "A")(both_in_one / "train" / "0.png")
+    Image.new("RGB", (96, 40)).save(both_in_one / "train" / "0.png")
+    assert PlainTransform(data, "B")(both_in_one / "train" / "0.png").shape[1:] == (40, 48)
 
 
 def test_a_missing_folder_of_pairs_is_named(tmp_path: Path):

@@ -6,7 +6,7 @@ from PIL import Image
 from cyclegan.data.images import find_images
 from cyclegan.evaluation.extractors import efficientnet_lite0
 from cyclegan.evaluation.features import Pictures, collect, features_of_files, read_rgb
-from cyclegan.evaluation.kernel import kid, kid_spread
+from cyclegan.evaluation.kernel import kid, kid_draws
 
 EMOJI = Path(__file__).parents[2] / "datasets" / "flat2fluent3d"
 
@@ -24,7 +24,7 @@ def test_features_see_noise_that_no_distribution_of_emoji_explains():
     other_half = features_of_files(files[1::2], extractor)
     damaged = collect(Pictures(files[1::2], read=noisy), extractor).features
     assert one_half.shape == (16, 1280)
-    assert kid(one_half, damaged) - kid(one_half, other_half) > 3 * kid_spread(one_half, other_half)
+    assert kid(one_half, damaged) - kid(one_half, other_half) > 3 * kid_draws(one_half, other_half).std()
 
 
 def test_features_do_not_depend_on_the_batch_or_on_neighbours_of_other_sizes(tmp_path):

@@ -6,12 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
-from cyclegan.data.images import ImageError, find_images
+from cyclegan.data.images import EXTENSIONS, ImageError, find_images, to_bytes
 from cyclegan.data.transforms import to_picture
 from cyclegan.evaluation.archive import save_statistics
 from cyclegan.evaluation.evaluator import Evaluator, Settings, evaluate, side_of
 from cyclegan.evaluation.extractors import from_callable, from_file, inception
-from cyclegan.evaluation.features import Pictures, read_rgb, to_bytes
+from cyclegan.evaluation.features import Pictures, read_rgb
 from cyclegan.evaluation.statistics import EvaluationError
 
 
@@ -85,9 +85,23 @@ def test_a_reference_is_computed_once_for_many_evaluations(folders, extractor):
     assert (again.numbers, again.card["real"]) == (expected.numbers, expected.card["real"])
 
 
-def test_bootstrap_adds_standard_errors(folders, extractor):
-    numbers = evaluate(*folders, extractor, settings=Settings(bootstrap=10)).numbers
-    assert numbers["fd_stderr_colours"] > 0 and numbers["kid_stderr_colours"] > 0
+def test_bootstrap_adds_standard_errors_and_intervals(folders, extractor):
+    result = evaluate(*folders, extractor, settings=Settings(bootstrap=50))
+    for name in ("fd", "kid"):
+        low, value, high = (result.numbers[f"{name}{part}_colours"] for part in ("_low", "", "_high"))
+        assert low < value < high and result.numbers[f"{name}_stderr_colours"] > 0
+    assert (result.card["settings"]["bootstrap"], result.card["settings"]["confidence"]) == (50, 0.95)
+    assert "bootstrap percentiles" in result.card["intervals"]
+    narrow = evaluate(*folders, extractor, settings=Settings(bootstrap=50, confidence=0.5)).numbers
+    assert result.numbers["fd_low_colours"] < narrow["fd_low_colours"]
+
+
+def test_bootstrap_wants_the_features_even_for_fid_alone(folders, extractor, tmp_path, monkeypatch):
+    save_statistics(tmp_path / "real.npz", side_of(folders[1], extractor), with_features=False)
+    with pytest.raises(EvaluationError, match=r"bootstrap needs the features of .*real\.npz"):
+        evaluate(folders[0], tmp_path / "real.npz", extractor, ["fid"], Settings(bootstrap=10))
+    monkeypatch.setattr("cyclegan.evaluation.evaluator.KEPT", 3)
+    assert "fd_low_colours" in evaluate(*folders, extractor, ["fid"], Settings(bootstrap=10)).numbers
 
 
 def test_the_card_tells_another_how_to_get_the_number(folders, extractor):
@@ -105,6 +119,13 @@ def test_a_fingerprint_knows_contents_and_names_but_not_the_folder(make_folder, 
     assert marks[0] == marks[1] != marks[2]
     (copy / "000.png").rename(copy / "zzz.png")
     assert side_of(copy, extractor).fingerprint != marks[0]
+
+
+def test_every_kind_of_picture_that_training_reads_is_scored(tmp_path, extractor):
+    for suffix in EXTENSIONS:
+        mode = {".pgm": "L", ".pbm": "1", ".gif": "P"}.get(suffix, "RGB")
+        Image.effect_noise((16, 16), 50).convert(mode).save(tmp_path / f"{suffix[1:]}{suffix}")
+    assert side_of(tmp_path, extractor).n == len(EXTENSIONS)
 
 
 def test_odd_pictures_are_counted_in_warnings(tmp_path, extractor):

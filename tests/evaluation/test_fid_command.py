@@ -93,6 +93,17 @@ def test_the_card_is_written(folders, published_weights, tmp_path):
     assert numbers["luminance_correlation"] == pytest.approx(1)
 
 
+def test_intervals_are_printed_above_the_last_line(folders, published_weights, capsys):
+    assert main([*folders, *FAST, "--bootstrap", "20", "--confidence", "0.9"]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    fid = float(last.removeprefix("FID:"))
+    low, high = map(
+        float, re.search(r"^0\.9 interval of FID: (\S+) to (\S+) \(20 draws", "\n".join(lines), re.M).groups()
+    )
+    assert low < fid < high
+    assert any(line.startswith("0.9 interval of kid: ") for line in lines)
+
+
 def test_sub_folders_are_scored_one_by_one(make_folder, published_weights, tmp_path, capsys):
     for side in ("fake", "real"):
         (tmp_path / side).mkdir()
@@ -153,4 +164,5 @@ def test_unusable_inputs_fail_in_one_line(folders, published_weights, tmp_path, 
     assert "no weights file nowhere.pth" in failure(capsys, [*folders, *FAST, "--inception-weights", "nowhere.pth"])
     assert "no extractor 'dino'" in failure(capsys, [*folders, *FAST, "--extractor", "dino"])
     assert "bootstrap takes 0 or at least 2 draws" in failure(capsys, [*folders, *FAST, "--bootstrap", "1"])
+    assert "confidence lies between 0 and 1" in failure(capsys, [*folders, *FAST, "--confidence", "95"])
     assert "sofa" in failure(capsys, [*folders, *FAST[:-1], "sofa"])

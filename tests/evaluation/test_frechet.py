@@ -8,7 +8,7 @@ from pytorch_fid.fid_score import calculate_frechet_distance as pytorch_fid_dist
 from torch_fidelity.metric_fid import fid_statistics_to_metric as torch_fidelity_distance
 from torchmetrics.image.fid import _compute_fid as torchmetrics_distance
 
-from cyclegan.evaluation.frechet import frechet_distance, frechet_infinity, frechet_spread
+from cyclegan.evaluation.frechet import frechet_distance, frechet_infinity
 from cyclegan.evaluation.statistics import Moments, Statistics
 
 SHAPES = [(2, 2, 4), (3, 5, 8), (5, 3, 2), (20, 20, 64), (20, 90, 64), (90, 20, 64), (64, 64, 64), (65, 65, 64)]
@@ -101,17 +101,6 @@ def test_infinity_takes_the_bias_of_small_sets_out():
 def test_infinity_wants_enough_images():
     with pytest.raises(ValueError, match="at least 40 images, got 39"):
         frechet_infinity(features(39, 8), Statistics.of(features(30, 8)))
-
-
-def test_bootstrap_spread_is_the_deviation_over_new_draws_of_images():
-    shape = torch.Size((100, 4))
-
-    def draw(seed, shift=0.0):
-        return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) + shift
-
-    fresh = np.std([distance(draw(2 * s), draw(2 * s + 1, 1.0)) for s in range(200)])
-    estimates = [frechet_spread(draw(s), draw(999 + s, 1.0), draws=60).item() for s in range(20)]
-    assert np.mean(estimates) == pytest.approx(fresh, rel=0.2)
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e4])

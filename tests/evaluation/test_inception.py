@@ -29,6 +29,17 @@ def test_all_four_layers_are_pytorch_fids(shared_state, pictures, features, pyto
             assert relative(features[layer], maps.mean((2, 3))) < 1e-5
 
 
+def test_features_do_not_depend_on_how_the_pictures_are_cut_up(shared_state, monkeypatch):
+    images = torch.rand(5, 3, 75, 75, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    network = Inception(shared_state).eval()
+    with torch.inference_mode():
+        one_by_one = torch.cat([network(image[None]) for image in images])
+        for at_once, at_first in ((2, 1), (3, 2), (8, 4)):
+            monkeypatch.setattr("cyclegan.evaluation.inception.AT_ONCE", at_once)
+            monkeypatch.setattr("cyclegan.evaluation.inception.AT_FIRST", at_first)
+            assert relative(network(images), one_by_one) < 1e-5
+
+
 def test_all_four_layers_are_torch_fidelitys(shared_weights, pictures, features):
     names = [str(layer) for layer in LAYERS]
     network = FeatureExtractorInceptionV3("shared", names, feature_extractor_weights_path=str(shared_weights))

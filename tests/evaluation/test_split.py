@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cyclegan import commands
+from cyclegan.commands import fid
 from cyclegan.config import load_config
-from cyclegan.evaluation.extractors import Extractor
-from cyclegan.evaluation.split import SplitError, translate_split
-from cyclegan.inference.generator_file import GeneratorFileError, save_generator
+from cyclegan.evaluation.counterparts import CounterpartError
+from cyclegan.evaluation.directions import SplitError
+from cyclegan.evaluation.extractors import Extractor, from_callable
+from cyclegan.evaluation.split import translate_split
+from cyclegan.inference.generator_file import GeneratorFileError, load_generator, save_generator
 from cyclegan.networks import build_generator
 from tests.conftest import write_pictures
 
@@ -35,6 +39,17 @@ def data_root(run: Path) -> Path:
     return load_config(run / "config.yaml").data.root
 
 
+def make_brighter(path: Path) -> None:
+    """Rewrite the identity at `path` so that it adds 0.5: its skip adds what the last layer gives, now a constant."""
+    generator = load_generator(path)
+    generator.model[-2].bias.fill_(0.5)
+    save_generator(path, generator, generator.about)
+
+
+def pixels_of(folder: Path) -> list[np.ndarray]:
+    return [np.asarray(Image.open(path), float) / 127.5 - 1 for path in sorted(folder.glob("*.png"))]
+
+
 def test_every_picture_keeps_name_folder_and_size(run: Path):
     root = data_root(run)
     write_pictures(root / "testA" / "deep" / "er", 1, side=41)
@@ -49,7 +64,7 @@ def test_every_picture_keeps_name_folder_and_size(run: Path):
 
 
 def test_an_identity_scores_like_the_untouched_input_and_as_computed_from_the_files(run: Path):
-    result = translate_split(run)["AtoB"]
+    result = translate_split(run, paired=True)["AtoB"]
     root = data_root(run)
     pairs = [[np.asarray(Image.open(root / d / f"{i:02d}.png"), float) for d in ("testA", "testB")] for i in range(3)]
     expected = np.mean([np.abs(a - b).mean() for a, b in pairs]) / 127.5
@@ -58,10 +73,13 @@ def test_an_identity_scores_like_the_untouched_input_and_as_computed_from_the_fi
     assert json.loads((run / "test" / "scores.json").read_text())["BtoA"]["images"] == 3
 
 
-def test_names_that_match_by_chance_only_are_no_counterparts(run: Path):
+def test_numbered_pictures_are_no_counterparts_unless_that_is_said(run: Path):
+    unsaid, said = translate_split(run), translate_split(run, paired=True)
+    assert "MAE" not in unsaid["AtoB"]["scores"] and "--paired yes" in unsaid["AtoB"]["truths"]
+    assert {"MAE", "PSNR", "SSIM"} <= set(said["AtoB"]["scores"])
     write_pictures(data_root(run) / "testA", 4)
-    results = translate_split(run)
-    assert results["AtoB"]["scores"] == {} and set(results["BtoA"]["scores"]) == {"MAE", "PSNR", "SSIM"}
+    with pytest.raises(CounterpartError, match=r"03\.png"):
+        translate_split(run, paired=True)
 
 
 def test_sides_called_a_and_b_are_counterparts(run: Path):
@@ -69,13 +87,50 @@ def test_sides_called_a_and_b_are_counterparts(run: Path):
     for domain in "AB":
         for path in (root / f"test{domain}").iterdir():
             path.rename(path.with_stem(f"{path.stem}_{domain}"))
-    assert set(translate_split(run)["AtoB"]["scores"]) == {"MAE", "PSNR", "SSIM"}
+    assert {"MAE", "PSNR", "SSIM"} <= set(translate_split(run)["AtoB"]["scores"])
+
+
+def test_cycle_and_identity_errors_of_known_generators(run: Path):
+    """A generator that adds 0.5 up to the limit, and the identity for a way back."""
+    make_brighter(run / "AtoB.safetensors")
+    scores = translate_split(run, metrics=["fid"], extractor=from_callable("mean", lambda x: x.float().mean((2, 3))))
+    a, b = (pixels_of(data_root(run) / f"test{domain}") for domain in "AB")
+    brighter = [np.mean([np.abs(np.minimum(image + 0.5, 1) - image).mean() for image in side]) for side in (a, b)]
+    assert scores["AtoB"]["scores"]["cycle_error"] == {"untouched": 0, "translated": pytest.approx(brighter[0], 1e-5)}
+    assert scores["AtoB"]["scores"]["identity_error"]["translated"] == pytest.approx(brighter[1], 1e-5)
+    assert scores["BtoA"]["scores"]["identity_error"]["translated"] == pytest.approx(0, abs=1e-6)
+    card = json.loads((run / "test" / "AtoB.card.json").read_text())
+    assert card["numbers"]["cycle_error"] == scores["AtoB"]["scores"]["cycle_error"]["translated"]
+
+
+def test_the_fid_command_adds_both_errors_of_a_run(run: Path, published_weights, tmp_path: Path, capsys):
+    make_brighter(run / "AtoB.safetensors")
+    expected = translate_split(run, direction="AtoB")["AtoB"]["scores"]
+    reference, card = str(data_root(run) / "testB"), tmp_path / "card.json"
+    options = ["--dims", "64", "--num-workers", "0", "--cycle", "--card", str(card)]
+    assert commands.run("cyclegan fid", fid.main, [str(run), reference, *options]) == 0
+    numbers = json.loads(card.read_text())["numbers"]
+    printed = capsys.readouterr().out.splitlines()
+    for name in ("cycle_error", "identity_error"):
+        assert numbers[name] == pytest.approx(expected[name]["translated"], rel=1e-6)
+        assert f"{name}: {numbers[name]}" in printed
+    (run / "BtoA.safetensors").unlink()
+    assert commands.run("cyclegan fid", fid.main, [str(run), reference, *options]) == 1
+    assert "this run has no way back" in capsys.readouterr().err
+    assert commands.run("cyclegan fid", fid.main, [reference, reference, *options]) == 1
+    assert "--cycle: " in capsys.readouterr().err
+
+
+def test_without_a_way_back_there_is_no_cycle(run: Path):
+    (run / "BtoA.safetensors").unlink()
+    scores = translate_split(run)["AtoB"]["scores"]
+    assert "identity_error" in scores and "cycle_error" not in scores
 
 
 def test_halves_of_one_picture_score_as_two_folders_do(run: Path):
     root = data_root(run)
     plain = Extractor("plain", lambda x: x.mean((2, 3)), lambda x: x / 255)
-    apart = translate_split(run, metrics=["fid"], extractor=plain)
+    apart = translate_split(run, metrics=["fid"], extractor=plain, paired=True)
     config = load_config(run / "config.yaml", ["data.pairing=paired", "data.side_by_side=true"])
     (run / "config.yaml").write_text(config.to_yaml())
     (root / "test").mkdir()
@@ -98,11 +153,12 @@ def test_one_domain_is_enough(run: Path):
 
 
 def test_the_gallery_needs_nothing_but_itself(run: Path):
-    write_pictures(data_root(run) / "testA" / "<b>&", 1)
-    translate_split(run)
+    for domain in "AB":
+        write_pictures(data_root(run) / f"test{domain}" / "<b>&", 1)
+    translate_split(run, paired=True)
     page = (run / "test" / "index.html").read_text()
     assert not re.search(r"""(src|href)=["'](?!data:)|url\(|@import|http""", page)
-    assert page.count("<img ") == 4 * 3 + 3 * 4  # without truth: input, output, back; with: truth too
+    assert page.count("<img ") == 2 * 4 * 4  # input, output, back, truth
     assert "&lt;b&gt;&amp;/00.png" in page and "<b>" not in page
 
 

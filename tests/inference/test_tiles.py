@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from cyclegan.data.images import to_tensor
-from cyclegan.inference import tiles
+from cyclegan.inference import stages
+from cyclegan.inference.shared_norms import with_statistics_of
 from cyclegan.inference.tiles import Tiling, TilingError, translate_tiled
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.networks import build_generator
@@ -46,6 +47,11 @@ def picture(height, width, channels=3):
     return np.stack(planes[:channels], axis=2).astype(np.float32)
 
 
+def exactly(generator, pixels, tiling):
+    """Without the rounding to 16 bits."""
+    return translate_tiled(generator, pixels, tiling, out=np.empty(pixels.shape, np.float32))
+
+
 def whole(generator, pixels):
     return (translate_tensor(generator, to_tensor(pixels)[None])[0].permute(1, 2, 0).numpy() + 1) / 2
 
@@ -53,7 +59,7 @@ def whole(generator, pixels):
 @pytest.mark.parametrize("architecture", NETWORKS, ids=str)
 def test_exact_tiles_equal_the_whole_picture(architecture):
     generator, pixels = generator_of(architecture), picture(70, 53)
-    tiled = translate_tiled(generator, pixels, Tiling(side=16))
+    tiled = exactly(generator, pixels, Tiling(side=16))
     assert np.abs(tiled - whole(generator, pixels)).max() < 1e-5
     assert tiled.std() > 0.01
 
@@ -62,7 +68,7 @@ def test_exact_tiles_equal_the_whole_picture(architecture):
 @pytest.mark.parametrize("side", [4, 24, 1000])
 def test_exact_tiles_of_any_side_fit_pictures_of_any_size(size, side):
     generator, pixels = generator_of(SMALL), picture(*size)
-    tiled = translate_tiled(generator, pixels, Tiling(side=side))
+    tiled = exactly(generator, pixels, Tiling(side=side))
     assert np.abs(tiled - whole(generator, pixels)).max() < 1e-5
 
 
@@ -80,9 +86,16 @@ def test_eight_bits_in_give_eight_bits_out_into_the_array_that_was_given(tmp_pat
     assert np.abs(out.astype(float) - expected).max() <= 1
 
 
+def test_more_than_eight_bits_come_out_as_sixteen():
+    generator, pixels = generator_of(SMALL), picture(40, 60)
+    tiled = translate_tiled(generator, pixels, Tiling(side=16))
+    assert tiled.dtype == np.uint16
+    assert np.abs(tiled / 65535 - whole(generator, pixels)).max() < 2e-5
+
+
 def test_fixed_statistics_of_the_same_picture_change_nothing():
     generator, images = generator_of(SMALL), to_tensor(picture(64, 64))[None]
-    fixed = tiles.with_statistics_of(generator, images)
+    fixed = with_statistics_of(generator, images)
     assert torch.allclose(fixed(images), generator(images), atol=1e-5)
     corner = images[:, :, :32, :32]
     assert (fixed(corner) - generator(corner)).abs().mean() > 0.01
@@ -91,15 +104,15 @@ def test_fixed_statistics_of_the_same_picture_change_nothing():
 def test_thumbnail_tiles_have_no_seams():
     generator = generator_of({**SMALL, "blocks": 1})
     pixels = picture(192, 224)
-    tiled = translate_tiled(generator, pixels, Tiling("thumbnail", side=128, overlap=96, thumbnail=1024))
+    tiled = exactly(generator, pixels, Tiling("thumbnail", side=128, overlap=96, thumbnail=1024))
     difference = np.abs(tiled - whole(generator, pixels))  # the thumbnail is the picture: only cutting remains
     assert difference.max() < 1e-4
 
 
 def test_a_small_thumbnail_stays_close():
     generator, pixels = generator_of({**SMALL, "blocks": 1}), picture(192, 224)
-    tiled = translate_tiled(generator, pixels, Tiling("thumbnail", side=96, overlap=64, thumbnail=112))
-    alone = translate_tiled(generator, pixels, Tiling("thumbnail", side=96, overlap=64, thumbnail=8))
+    tiled = exactly(generator, pixels, Tiling("thumbnail", side=96, overlap=64, thumbnail=112))
+    alone = exactly(generator, pixels, Tiling("thumbnail", side=96, overlap=64, thumbnail=8))
     expected = whole(generator, pixels)
     assert np.abs(tiled - expected).mean() < np.abs(alone - expected).mean() / 2
 
@@ -122,14 +135,14 @@ def test_a_layer_that_exact_tiles_do_not_know_is_named():
 
 
 def test_too_little_space_for_scratch_is_said_before_it_is_used_up(monkeypatch):
-    monkeypatch.setattr(tiles.shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
+    monkeypatch.setattr(stages.shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
     with pytest.raises(TilingError, match="GB are free"):
         translate_tiled(generator_of(SMALL), picture(40, 40), Tiling(side=16))
 
 
 def test_no_window_grows_with_the_picture(monkeypatch):
     largest = []
-    for stage in (tiles.Pixels, tiles.Convolved, tiles.Transposed, tiles.Stored):
+    for stage in (stages.Pixels, stages.Convolved, stages.Transposed, stages.Stored):
 
         def watched(self, box, plain=stage.window):
             values = plain(self, box)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cyclegan import commands
 from cyclegan.commands import translate as command
-from cyclegan.data.images import ImageError
+from cyclegan.data.images import EXTENSIONS, ImageError
 from cyclegan.inference.files import translate
 from cyclegan.inference.generator_file import save_generator
 from cyclegan.inference.picture_files import picture_of
@@ -64,6 +64,19 @@ def test_every_picture_keeps_its_size(generator, sides):
     result = translate(generator, Image.fromarray(noise(*sides)), precision="fp32")
     assert result.size == sides[::-1]
     assert np.array_equal(np.asarray(result), plainly(generator, noise(*sides)))
+
+
+def test_every_kind_of_picture_that_training_reads_is_translated(generator, tmp_path):
+    for suffix in EXTENSIONS:
+        mode = {".pgm": "L", ".pbm": "1", ".gif": "P"}.get(suffix, "RGB")
+        picture = Image.fromarray(noise(16, 16)).convert(mode)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        picture.save(tmp_path / "in" / f"{suffix[1:]}{suffix}")
+    report = translate(generator, tmp_path / "in", tmp_path / "out", format="keep")
+    assert not report.failed and len(report.done) == len(EXTENSIONS)
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"jpe.jpe", "jfif.jfif", "gif.gif.png", "pgm.pgm.png", "ppm.ppm"} <= written
+    assert all(Image.open(path).size == (16, 16) for path in report.done)
 
 
 def test_a_folder_keeps_its_tree_and_its_names(generator, source, tmp_path):

@@ -1,0 +1,174 @@
+"""One training step against CycleGAN as everybody writes it (reference.py), in turns in one run.
+
+    python benchmarks/step.py --size 128 256 --batch 1 --json step.json
+    python benchmarks/step.py --modes float32 bf16 compile --device cuda --batch 1 4 16 32
+
+`ratio` is ours over the reference, in pairs a second: the median over the turns of neighbours in time, so a busy
+machine slows both. Each turn runs in a process of its own, whose peak memory is told above that of loading the code.
+Work is counted as the reference's: 6 generator passes and 6 discriminator passes a pair, backward twice a forward.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from reference import CycleGAN, discriminator, generator
+from torch import nn
+
+from cyclegan.algorithms import complete_config
+from cyclegan.config import load_config
+from cyclegan.training.environment import git_commit
+from cyclegan.training.launch import new_accelerator
+from cyclegan.training.trainer import Trainer
+
+MODES: dict[str, dict[str, Any]] = {
+    "reference": {},
+    "float32": {},
+    "bf16": {"precision": "bf16"},
+    "bf16 channels_last": {"precision": "bf16", "channels_last": True},
+    "tf32": {"tf32": True},
+    "compile": {"precision": "bf16", "compile": True},
+    "compile channels_last": {"precision": "bf16", "compile": True, "channels_last": True},
+    "checkpointing": {"precision": "bf16", "checkpointing": True},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, nargs="+", default=[256], help="pixels a side (%(default)s)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="pairs a step (%(default)s)")
+    parser.add_argument("--modes", nargs="+", default=["float32", "bf16"], choices=list(MODES)[1:])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--steps", type=int, default=3, help="of a turn, after one to warm up (%(default)s)")
+    parser.add_argument("--turns", type=int, default=3, help="of each (%(default)s)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of a CPU (%(default)s)")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)  # mode, size, batch: one turn
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.one:
+        mode, size, batch = options.one
+        print(json.dumps(one(mode, int(size), int(batch), options)))
+        return
+    rows = [row for size in options.size for batch in options.batch for row in compare(size, batch, options)]
+    results = {"machine": machine(options), "commit": git_commit(Path(__file__).parent), "rows": rows}
+    peak = matrix_peak(torch.device(options.device))
+    results["bf16 matrix peak, TFLOP/s"] = peak
+    print(f"{results['machine']}; products of bf16 matrices run at {peak:.3g} TFLOP/s")
+    print("| size | batch | | ms a step | pairs/s | ratio | peak MiB | TFLOP/s | of the peak |\n|" + "---|" * 9)
+    for row in rows:
+        print(
+            f"| {row['size']} | {row['batch']} | {row['mode']} | {row['ms']:.0f} | {row['pairs/s']:.3g} | "
+            f"{row['ratio']:.2f} | {row['MiB']:.0f} | {row['TFLOP/s']:.3g} | {row['TFLOP/s'] / peak:.0%} |"
+        )
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def compare(size: int, batch: int, options: argparse.Namespace) -> list[dict]:
+    modes = ["reference", *options.modes]
+    turns = [{mode: in_a_process(mode, size, batch, options) for mode in modes} for _ in range(options.turns)]
+    work = 2e-12 * batch * pair_macs(size)
+    rows = []
+    for mode in modes:
+        seconds = median(turn[mode]["seconds"] for turn in turns)
+        ratio = median(turn["reference"]["seconds"] / turn[mode]["seconds"] for turn in turns)
+        memory = max(turn[mode]["MiB"] for turn in turns)
+        rows.append(
+            {"size": size, "batch": batch, "mode": mode, "ms": 1000 * seconds, "pairs/s": batch / seconds}
+            | {"ratio": ratio, "MiB": memory, "TFLOP/s": work / seconds}
+        )
+    return rows
+
+
+def in_a_process(mode: str, size: int, batch: int, options: argparse.Namespace) -> dict[str, float]:
+    command = [sys.executable, __file__, "--one", mode, str(size), str(batch), "--device", options.device]
+    command += ["--steps", str(options.steps), "--threads", str(options.threads)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def one(mode: str, size: int, batch: int, options: argparse.Namespace) -> dict[str, float]:
+    """Seconds of the fastest step of a turn, and MiB."""
+    device = torch.device(options.device)
+    torch.manual_seed(0)
+    pictures = {domain: torch.rand(batch, 3, size, size, device=device) * 2 - 1 for domain in "AB"}
+    before = peak_memory(device)
+    if mode == "reference":
+        plain = CycleGAN(device)
+        times = [timed(lambda: plain.step(pictures["A"], pictures["B"]), device) for _ in range(1 + options.steps)]
+    else:
+        config = complete_config(load_config({"name": "step", "speed": MODES[mode], "logging": {"trackers": []}}))
+        with new_accelerator(config) as accelerator:
+            trainer = Trainer(config, accelerator)
+            times = [timed(lambda: trainer.update(dict(pictures), 1.0), device) for _ in range(1 + options.steps)]
+    return {"seconds": min(times[1:]), "MiB": peak_memory(device) - before}
+
+
+def timed(step: Any, device: torch.device) -> float:
+    began = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def peak_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    status = Path("/proc/self/status").read_text()  # getrusage's peak is inherited from the process that started us
+    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 2**10
+
+
+def pair_macs(size: int) -> float:
+    """Multiply-adds of a pair: each generator 3 times forwards, each discriminator 3 times, backwards twice as much."""
+    return 6 * macs(generator(), size) * 3 + 6 * macs(discriminator(), size) * 3
+
+
+def macs(network: nn.Module, size: int) -> float:
+    total = 0.0
+
+    def count(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+        nonlocal total
+        places = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
+        total += layer.weight.numel() * places[0, 0].numel()
+
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            layer.register_forward_hook(count)
+    with torch.device("meta"), torch.no_grad():
+        network.to("meta")(torch.empty(1, 3, size, size))
+    return total
+
+
+def matrix_peak(device: torch.device, side: int | None = None) -> float:
+    """TFLOP/s of a product of bf16 matrices, the best of several."""
+    side = side or (8192 if device.type == "cuda" else 2048)
+    a, b = torch.randn(2, side, side, device=device, dtype=torch.bfloat16)
+    seconds = min(timed(lambda: a @ b, device) for _ in range(10))
+    return 2e-12 * side**3 / seconds
+
+
+def machine(options: argparse.Namespace) -> str:
+    if options.device.startswith("cuda"):
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    amx = "with AMX" if any("amx_bf16" in line for line in lines) else "without AMX"
+    name = names[0] if names else platform.processor()
+    return f"{name}, {options.threads} threads, {amx}, torch {torch.__version__}"
+
+
+if __name__ == "__main__":
+    main()

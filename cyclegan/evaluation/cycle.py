@@ -1,0 +1,44 @@
+"""Errors that a run's two generators make on pictures of their test split, without any network but their own."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+import torch
+
+from cyclegan.evaluation.content import cycle_error, identity_error
+from cyclegan.evaluation.directions import Direction, batches
+from cyclegan.evaluation.statistics import EvaluationError
+from cyclegan.inference.translate import translate_tensor
+
+
+def errors_of(way: Direction, batch_size: int = 8, device: torch.device | str = "cpu") -> dict[str, float]:
+    """Means over pictures of |back(there(a)) - a| and of |there(b) - b|, in [0, 2]; what is missing is an error."""
+    if way.back is None:
+        raise EvaluationError(f"{way.name}: a cycle needs both generators, and this run has no way back")
+    numbers = {"cycle_error": fmean(cycle_errors(way, batch_size, device))}
+    if identity := identity_errors(way, batch_size, device):
+        numbers["identity_error"] = fmean(identity)
+    return numbers
+
+
+def cycle_errors(way: Direction, batch_size: int, device: torch.device | str) -> list[float]:
+    """Of each source picture, translated there and back."""
+    values = []
+    for _, images in batches(way.files, way.read, batch_size):
+        values += cycle_error(images.to(device), _translation(way.generator), _translation(way.back)).tolist()
+    return values
+
+
+def identity_errors(way: Direction, batch_size: int, device: torch.device | str) -> list[float]:
+    """Of each picture of the target domain; none if the domains differ in their channels."""
+    if way.generator.about["input"]["channels"] != way.generator.about["output"]["channels"]:
+        return []
+    values = []
+    for _, images in batches(way.references.files, way.read_target, batch_size):
+        values += identity_error(images.to(device), _translation(way.generator)).tolist()
+    return values
+
+
+def _translation(generator):
+    return lambda images: translate_tensor(generator, images)

@@ -1,0 +1,112 @@
+"""The directions of a run on one split: generators, pictures, and which are counterparts of which."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cyclegan.config import Config, load_config
+from cyclegan.data.folders import find_folder, find_split
+from cyclegan.data.transforms import PlainTransform
+from cyclegan.errors import UserError
+from cyclegan.evaluation.counterparts import counterparts
+from cyclegan.evaluation.features import Pictures
+from cyclegan.evaluation.sides import pictures_of
+from cyclegan.inference.generator_file import load_generator
+
+
+class SplitError(UserError, ValueError):
+    """A split that cannot be translated; the message says what is missing."""
+
+
+@dataclass
+class Direction:
+    """One direction of a run on one split."""
+
+    name: str
+    generator: nn.Module
+    back: nn.Module | None
+    folder: Path
+    files: list[Path]
+    truths: dict[Path, Path]  # the true translations, where they are known
+    about_truths: str  # a sentence
+    out: Path
+    inputs: Pictures
+    references: Pictures  # real ones of the target domain
+    read: Callable[[Path], Tensor]  # gives (C, H, W) in [-1, 1]
+    read_target: Callable[[Path], Tensor]  # the same for references and truths
+
+    def outputs(self) -> dict[Path, Path]:
+        """Where each picture's translation goes: same sub-folder, same name, as PNG."""
+        names = [path.relative_to(self.folder) for path in self.files]
+        stems = Counter(name.with_suffix("") for name in names)
+        # a.jpg beside a.png would become one file
+        return {
+            path: self.out / (name.with_suffix(".png") if stems[name.with_suffix("")] == 1 else f"{name}.png")
+            for path, name in zip(self.files, names, strict=True)
+        }
+
+
+def config_of(run: Path, option: str = "--run") -> Config:
+    """The run's own configuration; raises SplitError for what is no run's folder."""
+    if not (run / "config.yaml").is_file():
+        raise SplitError(f"{option}: {run} is no run's folder (no config.yaml in it)")
+    return load_config(run / "config.yaml")
+
+
+def directions_of(
+    config: Config, run: Path, split: str, wanted: str, device: torch.device | str, paired: bool | None = None
+) -> Iterator[Direction]:
+    """AtoB, BtoA or "both", as far as there are generators and pictures; `paired` as in `counterparts`."""
+    domains = {d: folder for d in ("A", "B") if (folder := find_folder(config.data, split, d)) and folder.is_dir()}
+    files = {d: paths for d, paths in find_split(config.data, split).items() if d in domains}
+    names = ("AtoB", "BtoA") if wanted == "both" else (wanted,)
+    chosen = [name for name in names if name[0] in files and _has(run, name)]
+    if not chosen:
+        found = ", ".join(f"{d} in {folder}" for d, folder in domains.items()) or "no pictures"
+        raise SplitError(f"{run}: nothing to translate {wanted} in the {split} split (found {found})")
+    if paired is None and (config.data.pairing == "paired" or config.data.side_by_side):
+        paired = True
+    for name in chosen:
+        source, target = name.split("to")
+        back = f"{target}to{source}"
+        others = files.get(target, [])
+        truths = counterparts(files[source], domains[source], others, domains.get(target), paired)
+        yield Direction(
+            name,
+            load_generator(run, name, device),
+            load_generator(run, back, device) if _has(run, back) else None,
+            domains[source],
+            files[source],
+            *truths,
+            run / split / name,
+            pictures_of(config.data, source, files[source]),
+            pictures_of(config.data, target, others),
+            PlainTransform(config.data, source),
+            PlainTransform(config.data, target),
+        )
+
+
+def batches(
+    files: Sequence[Path], read: Callable[[Path], Tensor], batch_size: int
+) -> Iterator[tuple[list[Path], Tensor]]:
+    """Runs of pictures that have one size, (n, c, h, w) in [-1, 1]."""
+    paths, images = [], []
+    for path in files:
+        image = read(path)
+        if images and (len(images) == batch_size or image.shape != images[0].shape):
+            yield paths, torch.stack(images)
+            paths, images = [], []
+        paths.append(path)
+        images.append(image)
+    if images:
+        yield paths, torch.stack(images)
+
+
+def _has(run: Path, direction: str) -> bool:
+    return (run / f"{direction}.safetensors").is_file()

@@ -1,0 +1,71 @@
+"""Norm layers with statistics from somewhere else: from all tiles of a picture, or from its thumbnail."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+SHARED_NORMS = (nn.InstanceNorm2d, nn.GroupNorm)
+
+
+class Moments:
+    """Sums over all windows of a stage, by channel, in double precision."""
+
+    def __init__(self):
+        self.count, self.sum, self.squares = 0, 0.0, 0.0
+
+    def add(self, values: Tensor) -> None:
+        values = values.double()
+        self.count += values.shape[2] * values.shape[3]
+        self.sum = self.sum + values.sum(dim=(0, 2, 3))
+        self.squares = self.squares + values.square().sum(dim=(0, 2, 3))
+
+    def mean_and_variance(self, groups: int) -> tuple[Tensor, Tensor]:
+        """(1, channels, 1, 1) each; channels of a group share theirs."""
+        channels = len(self.sum)
+        mean, square = (total.view(groups, -1).mean(1) / self.count for total in (self.sum, self.squares))
+        variance = (square - mean.square()).clamp(min=0)
+        return tuple(value.repeat_interleave(channels // groups).view(1, -1, 1, 1) for value in (mean, variance))
+
+
+def groups_of(norm: nn.Module, channels: int) -> int:
+    return norm.num_groups if isinstance(norm, nn.GroupNorm) else channels
+
+
+class FixedNorm(nn.Module):
+    """A norm layer whose statistics are given, (1, channels, 1, 1) each."""
+
+    def __init__(self, mean: Tensor, factor: Tensor, bias: Tensor):
+        super().__init__()
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("factor", factor.float())
+        self.register_buffer("bias", bias.float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) * self.factor + self.bias
+
+
+def fixed_norm(norm: nn.Module, mean: Tensor, variance: Tensor) -> FixedNorm:
+    """What a norm layer does at these statistics."""
+    factor = (variance + norm.eps).rsqrt()
+    if not norm.affine:
+        return FixedNorm(mean, factor, torch.zeros_like(mean))
+    weight, bias = (value.view(1, -1, 1, 1).double() for value in (norm.weight, norm.bias))
+    return FixedNorm(mean, factor * weight, bias)
+
+
+def with_statistics_of(generator: nn.Module, images: Tensor) -> nn.Module:
+    """A copy of the generator whose norm layers keep the statistics that they have on `images`."""
+    fixed = copy.deepcopy(generator)
+    norms = {name: layer for name, layer in fixed.named_modules() if isinstance(layer, SHARED_NORMS)}
+    moments = {name: Moments() for name in norms}
+    for name, norm in norms.items():
+        norm.register_forward_pre_hook(lambda _, inputs, name=name: moments[name].add(inputs[0]))
+    fixed(images)
+    for name, norm in norms.items():
+        parent, _, last = name.rpartition(".")
+        statistics = moments[name].mean_and_variance(groups_of(norm, len(moments[name].sum)))
+        setattr(fixed.get_submodule(parent), last, fixed_norm(norm, *statistics))
+    return fixed
