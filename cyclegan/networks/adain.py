@@ -10,6 +10,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from cyclegan.networks.backbones import without_parameters
+from cyclegan.networks.layers import InstanceNorm
 from cyclegan.networks.vgg import Vgg, VggFeatures
 
 
@@ -39,8 +40,9 @@ class AdainGenerator(nn.Module):
         self.encoder = reflecting(VggFeatures(encoder, [layer]))
         without_parameters(self.encoder, persistent=True)
         convolutions = [m for m in self.encoder.features if isinstance(m, nn.Conv2d)]
-        self.decoder = nn.Sequential(*_mirrored(self.encoder.features, out_channels))
         channels = convolutions[-1].out_channels
+        self.norm = InstanceNorm(channels)  # a layer, so that tiles of a large picture can share its statistics
+        self.decoder = nn.Sequential(*_mirrored(self.encoder.features, out_channels))
         self.register_buffer("style_mean", torch.zeros(1, channels, 1, 1))
         self.register_buffer("style_deviation", torch.ones(1, channels, 1, 1))
         self.register_buffer("strength", torch.ones(1))
@@ -60,12 +62,16 @@ class AdainGenerator(nn.Module):
         mean, deviation = statistics(self.encoder(style)[self.layer])
         if self.training:
             self._remember(mean, deviation)
-        wanted = adapted(features, mean, deviation)
+        wanted = self.adapted(features, mean, deviation)
         return self.decoder(wanted), wanted
+
+    def adapted(self, features: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+        """Equation 8: the features with other statistics."""
+        return self.norm(features) * deviation + mean
 
     def blended(self, features: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
         """By `strength`: 0 is the content's own features, 1 those in the style (section 6.3)."""
-        return features + self.strength * (adapted(features, mean, deviation) - features)
+        return features + self.strength * (self.adapted(features, mean, deviation) - features)
 
     @torch.no_grad()
     def take_style(
@@ -99,12 +105,6 @@ def statistics(features: Tensor) -> tuple[Tensor, Tensor]:
     """Means and deviations of each channel over the places: twice (N, C, 1, 1)."""
     mean = features.mean((2, 3), keepdim=True)
     return mean, ((features - mean).square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
-
-
-def adapted(features: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-    """Equation 8: the features with other statistics."""
-    own_mean, own_deviation = statistics(features)
-    return (features - own_mean) / own_deviation * deviation + mean
 
 
 def reflecting(network: nn.Module) -> nn.Module:

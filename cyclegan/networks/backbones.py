@@ -53,12 +53,20 @@ class Backbone(nn.Module):
         found = {}
         for place, part in enumerate(self.parts):
             x = part(x)
-            found |= {name: x for name, wanted in self.layers.items() if wanted == place}
+            found |= {name: _contiguous_backwards(x) for name, wanted in self.layers.items() if wanted == place}
         return found
 
     def train(self, mode: bool = True) -> Backbone:
         """Never: its norms keep the statistics that they were trained with."""
         return super().train(False)
+
+
+def _contiguous_backwards(x: Tensor) -> Tensor:
+    """The same, whose gradient arrives contiguous.
+
+    A Gram matrix's is not, and then batch norm in eval mode gives wrong ones for a batch of one (PyTorch 2.15, CPU).
+    """
+    return x.flatten(1).reshape(x.shape)
 
 
 def load_backbone(

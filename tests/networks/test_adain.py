@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from cyclegan.inference.tiles import Tiling, TilingError, translate_tiled
 from cyclegan.networks import build_generator
-from cyclegan.networks.adain import AdainGenerator, adapted, statistics
+from cyclegan.networks.adain import AdainGenerator, statistics
 from cyclegan.networks.initialize import initialize
 
 
@@ -19,14 +20,16 @@ def picture(seed: int, side: int = 32) -> torch.Tensor:
     return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def test_features_take_on_the_statistics_that_they_are_given():
+def test_features_take_on_the_statistics_that_they_are_given(generator: AdainGenerator):
     content, style = torch.randn(2, 3, 5, 6), 4 + 2 * torch.randn(2, 3, 7, 4)
-    made = adapted(content, *statistics(style))
+    made = generator.adapted(content, *statistics(style))
     for found, wanted in zip(statistics(made), statistics(style), strict=True):
         assert torch.allclose(found, wanted, atol=1e-3)
     assert torch.allclose(statistics(style)[1][..., 0, 0], style.flatten(2).std(2, unbiased=False), atol=1e-4)
     by_hand = torch.tensor([[[[1.0, 3.0]]]])  # mean 2, deviation 1
-    assert torch.allclose(adapted(by_hand, torch.tensor(10.0), torch.tensor(5.0)), torch.tensor([5.0, 15.0]), atol=1e-3)
+    assert torch.allclose(
+        generator.adapted(by_hand, torch.tensor(10.0), torch.tensor(5.0)), torch.tensor([5.0, 15.0]), atol=1e-3
+    )
 
 
 def test_the_papers_decoder_mirrors_the_encoder():
@@ -60,7 +63,7 @@ def test_a_kept_style_is_the_same_as_a_given_one(generator: AdainGenerator):
 def test_strength_goes_from_the_contents_own_features_to_the_style(generator: AdainGenerator):
     features = generator.encoder(picture(0))["relu2_1"]
     mean, deviation = statistics(generator.encoder(picture(1))["relu2_1"])
-    for strength, expected in ((0.0, features), (1.0, adapted(features, mean, deviation))):
+    for strength, expected in ((0.0, features), (1.0, generator.adapted(features, mean, deviation))):
         generator.take_style(strength=strength)
         assert torch.allclose(generator.blended(features, mean, deviation), expected, atol=1e-5)
     with pytest.raises(ValueError, match="strength: 0 to 1 expected, found 2"):
@@ -75,3 +78,14 @@ def test_styles_seen_in_training_are_averaged(generator: AdainGenerator):
     assert torch.allclose(generator.style_mean, means.mean(0), atol=1e-5)
     generator.eval()(picture(9), picture(7))
     assert generator.seen.item() == 3
+
+
+def test_tiles_share_the_statistics_of_the_whole(generator: AdainGenerator):
+    generator.eval().take_style([picture(1)])
+    smooth = nn.functional.interpolate(picture(2, side=6), (160, 160), mode="bicubic").clamp(-1, 1)
+    pixels = ((smooth[0].permute(1, 2, 0) + 1) / 2).numpy()
+    whole = (generator(smooth).detach()[0].permute(1, 2, 0).numpy() + 1) / 2
+    tiling = Tiling("thumbnail", above=1, side=96, overlap=48, thumbnail=160)
+    assert abs(translate_tiled(generator, pixels, tiling) - 65535 * whole).mean() < 0.02 * 65535
+    with pytest.raises(TilingError, match="take statistics from a thumbnail"):
+        translate_tiled(generator, pixels, Tiling("exact", above=1, side=96))

@@ -7,8 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision.models
+from torch import nn
 from torchvision.models import AlexNet_Weights, GoogLeNet_Weights, SqueezeNet1_1_Weights
 
+from cyclegan.losses.style import gram
 from cyclegan.networks.backbones import BACKBONES, WEIGHTS, Backbone, default_layers, layer_names, load_backbone
 from cyclegan.networks.pretrained import WeightsError
 from cyclegan.networks.vgg import load_vgg
@@ -86,6 +88,17 @@ def test_every_backbone_has_its_default_layers_and_gives_gradients(name: str):
     image = picture(32).requires_grad_()
     backbone(image)[style[0]].sum().backward()
     assert image.grad.abs().sum() > 0
+
+
+def test_gradients_of_a_gram_matrix_behind_batch_norm_are_right():
+    torch.manual_seed(0)
+    part = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU6()).eval()
+    backbone = Backbone([part], {"one": 0}, (0.5,) * 3, (0.5,) * 3).double()
+    image = picture(16).double().requires_grad_()
+    (gradient,) = torch.autograd.grad(gram(backbone(image)["one"]).square().sum(), image)
+    direction = 1e-6 * gradient / gradient.norm()
+    up, down = (gram(backbone(image.detach() + way * direction)["one"]).square().sum() for way in (1, -1))
+    assert ((up - down) / 2e-6).item() == pytest.approx(gradient.norm().item(), rel=1e-4)
 
 
 def test_vgg_takes_indices_of_torchvisions_features_beside_names():
