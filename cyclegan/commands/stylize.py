@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     network.add_argument("--content-layers", **layers, help="(vgg: relu4_2)")
     network.add_argument("--style-layers", **layers, help="(vgg: relu1_1=0.2 … relu5_1=0.2)")
     network.add_argument("--kernel", choices=CHOICES["kernel"], default=usual.kernel, help="of styles (%(default)s)")
+    network.add_argument("--places", type=int, default=usual.places, help="that sampled kernels draw (%(default)s)")
     network.add_argument(
         "--normalisation", choices=CHOICES["normalisation"], default=usual.normalisation, help="(%(default)s)"
     )
