@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,33 @@ def test_exponents_without_a_point_are_numbers(tmp_path: Path):
 def test_names_that_look_like_numbers_stay_text(tmp_path: Path):
     (tmp_path / "x.yaml").write_text("name: e4\ndata: {root: 1e4x}")
     assert load_config(tmp_path / "x.yaml").data.root == Path("1e4x")
+
+
+@pytest.mark.parametrize("word", ["no", "No", "NO", "off", "on", "yes", "y", "n"])
+def test_only_true_and_false_are_booleans(word: str, tmp_path: Path):
+    (tmp_path / "x.yaml").write_text(f"name: {word}\ndata: {{flip: 0, shuffle: false}}")
+    config = load_config(tmp_path / "x.yaml", ["speed.precision=no", "speed.compile=true", "deterministic=TRUE"])
+    assert (config.name, config.speed.precision) == (word, "no")
+    assert (config.data.shuffle, config.speed.compile, config.deterministic) == (False, True, True)
+
+
+def test_a_resolved_precision_of_no_can_be_given_back(tmp_path: Path):
+    config = load_config("smoke", ["speed.precision=no"])
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_options_mean_the_same_to_any_reader_of_yaml(path: Path):
+    found = load_config(path)
+    assert load_config({"name": path.stem, **_numbers(yaml.safe_load(path.read_text()))}) == found
+
+
+def _numbers(value):
+    """What YAML 1.1 takes for text although it is a number, such as 1e-4."""
+    if isinstance(value, dict):
+        return {key: _numbers(inner) for key, inner in value.items()}
+    return float(value) if isinstance(value, str) and re.fullmatch(r"\d+e-\d+", value) else value
 
 
 def test_overrides_change_one_key_and_keep_the_rest():
