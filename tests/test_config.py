@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from cyclegan.algorithms import build_algorithm, complete_config
@@ -115,6 +116,8 @@ def test_a_wrong_setting_is_named(values: dict, words: list[str]):
         ({"algorithm": {"name": "cyclegan", "cycl": 1}}, ["algorithm.cycl", "did you mean cycle?"]),
         ({"algorithm": {"name": "cyclegan", "cycle": "ten"}}, ["algorithm.cycle", "ten"]),
         ({"discriminator": {"name": "patch", "layers": 0}}, ["discriminator.layers"]),
+        ({"algorithm": {"name": "dclgan"}, "generator": {"blocks": 0}}, ["generator.blocks", "algorithm.layers"]),
+        ({"algorithm": {"name": "cut"}, "generator": {"blocks": 0}}, ["generator.blocks", "algorithm.layers"]),
         ({"data": {"A": {"channels": 1}}}, ["algorithm.identity"]),
         (
             {
@@ -131,6 +134,35 @@ def test_a_wrong_option_of_a_network_or_algorithm_is_named(values: dict, words: 
         build_algorithm(load_config({"name": "x", **values}))
     for word in words:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("discriminator", "crop", "option"),
+    [
+        ({"name": "multiscale", "scales": 3}, 32, "scales"),
+        ({"name": "patch", "layers": 5}, 32, "layers"),
+        ({"name": "patch"}, 8, "layers"),
+        ({"name": "patch"}, [256, 8], "layers"),
+        ({"name": "ugatit"}, 32, "global_layers"),
+    ],
+)
+def test_a_discriminator_too_deep_for_the_crop_is_named(discriminator: dict, crop: int | list[int], option: str):
+    values = {"name": "x", "generator": {"width": 4, "blocks": 1}, "discriminator": {"width": 4, **discriminator}}
+    height, width = (crop, crop) if isinstance(crop, int) else crop
+    with pytest.raises(ConfigError, match=rf"data\.crop_size: {height}x{width} .* discriminator\.{option}$"):
+        build_algorithm(load_config({**values, "data": {"crop_size": crop}}))
+    build_algorithm(load_config({**values, "data": {"crop_size": 128}}))
+    build_algorithm(load_config({**values, "data": {"crop_size": crop, "resize": "none"}}))  # sides are the pictures'
+
+
+def test_trying_the_depth_draws_no_random_numbers():
+    options = {"name": "x", "generator": {"width": 4, "blocks": 1}, "discriminator": {"width": 4, "spectral": True}}
+    found = []
+    for resize in ("crop", "none"):
+        torch.manual_seed(0)
+        found.append(build_algorithm(load_config({**options, "data": {"resize": resize}})))
+    both = zip(found[0].parameters(), found[1].parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in both)
 
 
 @pytest.mark.parametrize("override", ["training.epochs", "=3", "training.epochs=[1"])
