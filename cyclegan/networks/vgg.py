@@ -40,12 +40,14 @@ class VggFeatures(nn.Module):
         layers: relu1_1, relu1_2, relu2_1 … relu5_4: after the activation, before the pool
         pooling: max as trained, or average (smoother: Gatys et al. 2016)
 
-    Raises ValueError for a layer that is not there.
+    Raises ValueError for a layer that is not there, and for none.
     """
 
     def __init__(self, network: Vgg = "vgg19", layers: Sequence[str] = ("relu4_1",), pooling: Pooling = "max"):
         super().__init__()
         known = places(network)
+        if not layers:
+            raise ValueError("none to compare; name one or more, e.g. [relu4_1]")
         if unknown := [layer for layer in layers if layer not in known]:
             raise ValueError(f"{network} has no layer {unknown[0]!r}; choices: {', '.join(known)}")
         self.layers = {known[layer]: layer for layer in layers}
