@@ -182,7 +182,7 @@ def _evaluation(
                 f"{wanted} needs the features of {side.source}, which holds only their mean and covariance"
             )
     numbers = {
-        _name(key, extractor): value.item()
+        number_name(key, extractor): value.item()
         for metric in metrics
         for key, value in METRICS[metric](fakes, reals, settings).items()
     }
@@ -191,18 +191,19 @@ def _evaluation(
     return Evaluation(numbers, card | ({"intervals": METHOD} if settings.bootstrap else {}))
 
 
-def _name(key: str, extractor: Extractor) -> str:
+def number_name(key: str, extractor: Extractor) -> str:
     """FID is a name for one network's features; the names of others stand in the keys."""
     return key if extractor.is_fid else f"{key.replace('fid', 'fd')}_{extractor.name}"
 
 
 def _too_few(fakes: FeatureSet, reals: FeatureSet, metrics: Sequence[str]) -> list[str]:
-    if "fid" not in metrics or min(side.n or ENOUGH for side in (fakes, reals)) >= ENOUGH:
+    if min(side.n or ENOUGH for side in (fakes, reals)) >= ENOUGH:
         return []
-    return [
-        f"{reals.n} real and {fakes.n} fake images: below {ENOUGH} FID is mostly bias; compare it only at equal "
-        "numbers, and look at KID"
-    ]
+    if "fid" in metrics:
+        meaning = "FID is mostly bias; compare it only at equal numbers, and look at KID"
+    else:
+        meaning = f"chance moves {', '.join(metrics)} a lot; compare only at equal numbers"
+    return [f"{reals.n} real and {fakes.n} fake images: below {ENOUGH} {meaning}"]
 
 
 def _fid(fakes: FeatureSet, reals: FeatureSet, settings: Settings) -> dict[str, Tensor]:

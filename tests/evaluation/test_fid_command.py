@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cyclegan.commands import run
@@ -166,3 +167,21 @@ def test_unusable_inputs_fail_in_one_line(folders, published_weights, tmp_path, 
     assert "bootstrap takes 0 or at least 2 draws" in failure(capsys, [*folders, *FAST, "--bootstrap", "1"])
     assert "confidence lies between 0 and 1" in failure(capsys, [*folders, *FAST, "--confidence", "95"])
     assert "sofa" in failure(capsys, [*folders, *FAST[:-1], "sofa"])
+
+
+def test_an_extractor_may_be_called_low(folders, tmp_path, capsys):
+    class Means(torch.nn.Module):
+        def forward(self, x):
+            return x.float().mean((2, 3))
+
+    torch.jit.script(Means()).save(tmp_path / "a_low.pt")
+    arguments = [*folders, *FAST, "--extractor", str(tmp_path / "a_low.pt")]
+    assert main(arguments) == 0
+    assert "interval" not in capsys.readouterr().out
+    assert main([*arguments, "--bootstrap", "20"]) == 0
+    assert capsys.readouterr().out.count("0.95 interval of ") == 2
+
+
+def test_few_pictures_are_warned_of_without_fid_too(folders, published_weights, capsys):
+    assert main([*folders, *FAST, "--metrics", "kid"]) == 0
+    assert "6 real and 5 fake images: below 2048" in capsys.readouterr().err
