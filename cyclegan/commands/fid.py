@@ -191,7 +191,7 @@ def _pair_numbers(options: argparse.Namespace, generated: str) -> dict[str, floa
 
 def _cycle_numbers(options: argparse.Namespace) -> dict[str, float]:
     run, device = Path(options.generated), usable_device(options.device)
-    (way,) = directions_of(config_of(run, "--cycle"), run, "test", options.direction, device)
+    (way,) = directions_of(config_of(run, "--cycle"), run, "test", options.direction, device, paired=False)
     return errors_of(way, device=device)
 
 

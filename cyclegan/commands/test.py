@@ -8,7 +8,7 @@ from pathlib import Path
 from cyclegan.devices import usable_device
 from cyclegan.evaluation.extractors import make_extractor
 from cyclegan.evaluation.protocols import PROTOCOLS
-from cyclegan.evaluation.split import translate_split
+from cyclegan.evaluation.split import about_distances, translate_split
 
 SUMMARY = "translate and score the test split of a run, write its gallery"
 
@@ -55,5 +55,7 @@ def main(arguments: list[str]) -> int:
         print(f"\n{direction}: {result['images']} pictures in {result['folder']}. {result['truths']}")
         for line in result["table"]:
             print("  " + line[0].ljust(20) + "".join(cell.rjust(12) for cell in line[1:3]) + f"   {line[3]}")
+        for sentence in about_distances(result["distances"]):
+            print(f"  {sentence}")
     print(f"\ngallery: {options.run / options.split / 'index.html'}")
     return 0

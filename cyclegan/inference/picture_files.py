@@ -23,7 +23,7 @@ FORMATS |= {".tif": "TIFF", ".tiff": "TIFF", ".jpe": "JPEG", ".jfif": "JPEG"}
 DEEP_FORMATS = ("PNG", "TIFF", "PPM")  # the others hold 8 bits
 CLEAR_FORMATS = ("PNG", "TIFF", "WEBP")  # the others hold no opacity
 # EXIF tags that tell about a picture and not how its file holds it (of a TIFF, Pillow gives those too): names and
-# descriptions, camera, resolution, program, time, artist, host, rating, copyright, the EXIF and GPS parts, Windows' texts
+# descriptions, camera, resolution, program, time, artist, host, rating, copyright, EXIF and GPS parts, Windows' texts
 KEPT_TAGS = {269, 270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 33432, 34665, 34853, *range(40091, 40096)}
 
 
