@@ -23,10 +23,12 @@ from cyclegan.evaluation.features import (
 from cyclegan.evaluation.frechet import frechet_distance, frechet_draws, frechet_infinity
 from cyclegan.evaluation.kernel import kid, kid_draws, kid_of_subsets
 from cyclegan.evaluation.neighbours import density_coverage, precision_recall
-from cyclegan.evaluation.ranks import on_first_rank
+from cyclegan.evaluation.ranks import on_first_rank, rank_and_world
 from cyclegan.evaluation.statistics import EvaluationError
 
 ENOUGH = 2048  # images a side: below, FID's bias is larger than most differences between methods
+# Draws times images squared, in about five minutes: the other ranks of a process group wait no longer than ten.
+DRAWN_TOGETHER = 2.5e9
 
 Side = str | Path | Sequence[Path] | Pictures | FeatureSet
 
@@ -181,6 +183,7 @@ def _evaluation(
             raise EvaluationError(
                 f"{wanted} needs the features of {side.source}, which holds only their mean and covariance"
             )
+    _check_draws(fakes, reals, settings)
     numbers = {
         number_name(key, extractor): value.item()
         for metric in metrics
@@ -189,6 +192,15 @@ def _evaluation(
     warnings = list(dict.fromkeys([*warnings, *fakes.warnings, *reals.warnings, *_too_few(fakes, reals, metrics)]))
     card = make_card(numbers, fakes, reals, extractor, settings, warnings, checkpoint)
     return Evaluation(numbers, card | ({"intervals": METHOD} if settings.bootstrap else {}))
+
+
+def _check_draws(fakes: FeatureSet, reals: FeatureSet, settings: Settings) -> None:
+    most = max(side.n or 0 for side in (fakes, reals))
+    if rank_and_world()[1] > 1 and settings.bootstrap * most**2 > DRAWN_TOGETHER:
+        raise EvaluationError(
+            f"{settings.bootstrap} draws of {most} images take the first process minutes, in which the others would "
+            "give up: compute features with --cache, then draw in a single process"
+        )
 
 
 def number_name(key: str, extractor: Extractor) -> str:

@@ -17,7 +17,7 @@ from cyclegan.evaluation.card import save_card
 from cyclegan.evaluation.content import change
 from cyclegan.evaluation.cycle import identity_errors
 from cyclegan.evaluation.directions import Direction, batches, config_of, directions_of
-from cyclegan.evaluation.evaluator import evaluate, higher_is_better, side_of
+from cyclegan.evaluation.evaluator import check_metrics, evaluate, higher_is_better, side_of
 from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.features import Pictures
 from cyclegan.evaluation.paired import mae, psnr, ssim
@@ -56,6 +56,8 @@ def translate_split(
     sentence on counterparts), "distances" (their extractor, protocol, layer, weights, numbers of pictures, warnings).
     Raises SplitError, CounterpartError, ImageError, GeneratorFileError.
     """
+    if metrics:
+        check_metrics(metrics)
     run = Path(run)
     config = config_of(run)
     out = run / split

@@ -172,6 +172,8 @@ def contract_path(path: Path | str) -> Path:
 def _check(format: Format, options: Options) -> None:
     if format == "safetensors" and (options.pad or options.uint8 or options.resize):
         raise ExportError("safetensors holds weights and no graph: padding, uint8 and resizing go into the others")
+    if options.resize and min(options.resize) < 1:
+        raise ExportError(f"--resize takes sides of at least 1 pixel, got {options.resize[0]} {options.resize[1]}")
     if options.precision == "int8" and (format != "onnx" or options.calibration is None):
         raise ExportError("int8 needs --format onnx and --calibration FOLDER with typical pictures")
     if options.precision == "bf16" and format == "onnx":

@@ -241,3 +241,13 @@ def test_the_halves_of_one_picture_are_told_apart(run: Path):
     data = load_config(run / "config.yaml", ["data.pairing=paired", "data.side_by_side=true"]).data
     files, folder = find_images(data.root / "testA"), data.root / "testA"
     assert fingerprint(pictures_of(data, "A", files, folder)) != fingerprint(pictures_of(data, "B", files, folder))
+
+
+def test_wrong_metrics_and_batches_are_said_before_the_translation(run: Path, capsys):
+    arguments = ["--run", str(run), "--device", "cpu"]
+    extra = ["--metrics", "fid,speed", "--extractor", str(colours(run.parent))]
+    assert commands.run("test.py", test.main, [*arguments, *extra]) == 1
+    assert "no metric speed" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        test.main([*arguments, "--batch-size", "0"])
+    assert not (run / "test").exists()

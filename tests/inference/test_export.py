@@ -124,6 +124,7 @@ def test_a_failed_verification_is_a_failed_command(source, monkeypatch, capsys):
     "format, options, reason",
     [
         ("safetensors", Options(pad=True), "no graph"),
+        ("pt2", Options(resize=(0, 0)), "at least 1 pixel"),
         ("pt2", Options("int8"), "needs --format onnx"),
         ("onnx", Options("bf16"), "bf16"),
     ],

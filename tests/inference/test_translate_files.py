@@ -326,3 +326,11 @@ def test_a_target_that_climbs_out_of_folders_yet_to_be_made_is_refused(tmp_path)
     job = Job(tmp_path / "a.png", out / "new" / ".." / ".." / "a.png", out)
     with pytest.raises(WorkListError, match="outside"):
         job.make_folder()
+
+
+@pytest.mark.parametrize("option", [("--tile-overlap", "-1"), ("--quality", "0"), ("--quality", "101")])
+def test_numbers_out_of_range_are_refused(source, tmp_path, option, capsys):
+    save(tmp_path / "a.png", 9, 9)
+    with pytest.raises(SystemExit):
+        main([source, str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), *option])
+    assert "expected a whole number from" in capsys.readouterr().err
