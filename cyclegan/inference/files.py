@@ -249,7 +249,8 @@ def _pasted(job: Job, picture: Picture, result: Picture) -> Picture:
     if picture.pixels.shape != result.pixels.shape:
         raise ImageError(f"{job.source}: with a mask, a generator must give as many channels as it takes")
     share = read_mask(job.mask, picture.size)[..., None] / np.float32(255)
-    pixels = share * result.pixels + (1 - share) * picture.pixels
+    translated = result.pixels / np.float32(65535) if result.pixels.dtype == np.uint16 else result.pixels  # of tiles
+    pixels = share * translated + (1 - share) * picture.pixels
     return result.with_pixels(pixels if picture.deep else np.rint(pixels).astype(np.uint8))
 
 
