@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from accelerate import PartialState
 
+from cyclegan.arguments import whole_number
 from cyclegan.devices import usable_device
 from cyclegan.evaluation.archive import load_statistics, save_statistics
 from cyclegan.evaluation.card import save_card
 from cyclegan.evaluation.cycle import errors_of
 from cyclegan.evaluation.directions import config_of, directions_of
-from cyclegan.evaluation.evaluator import METRICS, Settings, evaluate, side_of
+from cyclegan.evaluation.evaluator import METRICS, Settings, check_metrics, evaluate, side_of
 from cyclegan.evaluation.extractors import Extractor, inception, make_extractor
 from cyclegan.evaluation.inception import LAYERS
 from cyclegan.evaluation.pairs import pairs_by_name, score_content, score_sifid, score_truth
@@ -78,32 +78,40 @@ def _parser() -> argparse.ArgumentParser:
         "--direction", default="AtoB", choices=DIRECTIONS, help="which translations of a run (default AtoB)"
     )
     work = parser.add_argument_group("work")
-    work.add_argument("--batch-size", type=_at_least(1), default=50)
+    work.add_argument("--batch-size", type=whole_number(1), default=50)
     work.add_argument("--device", help="default: cuda where there is one, else cpu")
     work.add_argument(
-        "--num-workers", type=_at_least(0), default=min(8, os.cpu_count() or 1), help="processes that read"
+        "--num-workers", type=whole_number(0), default=min(8, os.cpu_count() or 1), help="processes that read"
     )
     return parser
 
 
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {least} up, got {text!r}")
-        return int(text)
-
-    return number
-
-
 def _run(options: argparse.Namespace) -> None:
-    extractor = _extractor(options, options.protocol)
     generated = _pictures_of(options.generated, options.direction)
+    _check(options, generated)
+    extractor = _extractor(options, options.protocol)
     if options.save_stats:
         _save_stats(options, extractor, generated)
     elif options.published:
         _print_published(options, generated)
     else:
         _print_comparison(options, extractor, generated, _pictures_of(options.reference, options.direction))
+
+
+def _check(options: argparse.Namespace, generated: str) -> None:
+    """Raise what would else come up only after the distances."""
+    if options.metrics:
+        check_metrics(_metrics(options))
+    if options.cycle:
+        config_of(Path(options.generated), "--cycle")
+    if options.sifid and not options.truth:
+        raise EvaluationError(
+            "--sifid compares GENERATED with pictures of the same names: name their folder by --truth"
+        )
+    if options.lpips_weights and not options.lpips_weights.is_file():
+        raise EvaluationError(f"--lpips-weights: no file {options.lpips_weights}")
+    for folder in filter(None, (options.source, options.truth)):
+        pairs_by_name(generated, folder)
 
 
 def _extractor(options: argparse.Namespace, protocol: str) -> Extractor:
@@ -180,10 +188,6 @@ def _pair_numbers(options: argparse.Namespace, generated: str) -> dict[str, floa
         lpips = lpips_from(options.lpips_weights) if options.lpips_weights else None
         numbers |= score_truth(pairs_by_name(generated, options.truth), lpips)
     if options.sifid:
-        if not options.truth:
-            raise EvaluationError(
-                "--sifid compares GENERATED with pictures of the same names: name their folder by --truth"
-            )
         early = inception(options.protocol, 64, options.inception_weights, "cpu", options.allow_random_weights)
         numbers |= score_sifid(pairs_by_name(generated, options.truth), early)
     return numbers
@@ -191,7 +195,7 @@ def _pair_numbers(options: argparse.Namespace, generated: str) -> dict[str, floa
 
 def _cycle_numbers(options: argparse.Namespace) -> dict[str, float]:
     run, device = Path(options.generated), usable_device(options.device)
-    (way,) = directions_of(config_of(run, "--cycle"), run, "test", options.direction, device)
+    (way,) = directions_of(config_of(run, "--cycle"), run, "test", options.direction, device, paired=False)
     return errors_of(way, device=device)
 
 

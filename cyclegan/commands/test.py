@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from cyclegan.arguments import whole_number
 from cyclegan.devices import usable_device
 from cyclegan.evaluation.extractors import make_extractor
 from cyclegan.evaluation.protocols import PROTOCOLS
-from cyclegan.evaluation.split import translate_split
+from cyclegan.evaluation.split import about_distances, translate_split
 
 SUMMARY = "translate and score the test split of a run, write its gallery"
 
@@ -19,7 +20,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--split", default="test", choices=["test", "train"], help="default: test")
     parser.add_argument("--direction", default="both", choices=["AtoB", "BtoA", "both"], help="default: both")
     parser.add_argument("--device", help="default: cuda where there is one, else cpu")
-    parser.add_argument("--batch-size", type=int, default=8, help="pictures of one size at a time; default: 8")
+    parser.add_argument(
+        "--batch-size", type=whole_number(1), default=8, help="pictures of one size at a time; default: 8"
+    )
     parser.add_argument(
         "--metrics", default="", help="distances to the other domain's test pictures, e.g. fid,kid (docs/evaluation.md)"
     )
@@ -55,5 +58,7 @@ def main(arguments: list[str]) -> int:
         print(f"\n{direction}: {result['images']} pictures in {result['folder']}. {result['truths']}")
         for line in result["table"]:
             print("  " + line[0].ljust(20) + "".join(cell.rjust(12) for cell in line[1:3]) + f"   {line[3]}")
+        for sentence in about_distances(result["distances"]):
+            print(f"  {sentence}")
     print(f"\ngallery: {options.run / options.split / 'index.html'}")
     return 0

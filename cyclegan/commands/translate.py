@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from cyclegan.arguments import whole_number
 from cyclegan.devices import default_device
 from cyclegan.inference.files import PIXELS, Report, translate_files
 from cyclegan.inference.picture_files import FORMATS, Picture, pixel_limit, read_picture, write_picture
@@ -41,7 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     formats = sorted(suffix[1:] for suffix in FORMATS)
     parser.add_argument("--format", choices=[KEEP, *formats], help="of the results (png); keep: the source's")
-    parser.add_argument("--quality", type=int, default=95, help="of JPEG and WebP, 1 to 100 (%(default)s)")
+    parser.add_argument(
+        "--quality", type=whole_number(1, 100), default=95, help="of JPEG and WebP, 1 to 100 (%(default)s)"
+    )
     parser.add_argument(
         "--mask", type=Path, help="folder of masks named like the pictures: white is translated, black stays as it is"
     )
@@ -53,27 +56,28 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="of the network (%(default)s: bf16 where the device is fast at it)",
     )
-    parser.add_argument("--batch", type=_positive, help="pictures of one size computed together (1 on CPUs, else 8)")
-    parser.add_argument("--threads", type=_positive, help="that read and write files (one a core, 8 at most)")
     parser.add_argument(
-        "--max-pixels", type=int, default=PIXELS, help="refuse larger pictures (%(default)s); 0 takes all"
+        "--batch", type=whole_number(1), help="pictures of one size computed together (1 on CPUs, else 8)"
+    )
+    parser.add_argument("--threads", type=whole_number(1), help="that read and write files (one a core, 8 at most)")
+    parser.add_argument(
+        "--max-pixels", type=whole_number(0), default=PIXELS, help="refuse larger pictures (%(default)s); 0 takes all"
     )
     tiles = parser.add_argument_group("large pictures")
     default = Tiling()
     tiles.add_argument("--tiles", choices=["exact", "thumbnail", "never"], default=default.mode, help="(%(default)s)")
     tiles.add_argument(
-        "--tile-above", type=int, default=default.above, help="pixels of the largest picture left whole (%(default)s)"
+        "--tile-above",
+        type=whole_number(0),
+        default=default.above,
+        help="pixels of the largest picture left whole (%(default)s)",
     )
-    tiles.add_argument("--tile-side", type=_positive, default=default.side, help="pixels (%(default)s)")
-    tiles.add_argument("--tile-overlap", type=int, default=default.overlap, help="thumbnail: pixels (%(default)s)")
+    tiles.add_argument("--tile-side", type=whole_number(1), default=default.side, help="pixels (%(default)s)")
+    tiles.add_argument(
+        "--tile-overlap", type=whole_number(0), default=default.overlap, help="thumbnail: pixels (%(default)s)"
+    )
     tiles.add_argument("--scratch", type=Path, help="folder for the files of exact tiles (the system's)")
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 def _translators(options: argparse.Namespace) -> list[Translator]:

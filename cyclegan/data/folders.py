@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from cyclegan.config import ConfigError, Data
@@ -49,6 +51,16 @@ def find_split(data: Data, split: str) -> dict[str, list[Path]]:
 def subject(path: Path, folder: Path) -> str:
     """A picture's name below its folder, without suffix and without what tells its domain."""
     return MARK.sub("", path.relative_to(folder).with_suffix("").as_posix())
+
+
+def distinct_names(files: Sequence[Path], folder: Path | str) -> dict[Path, str]:
+    """Each picture's name below its folder: without suffix, but with it where a.jpg lies beside a.png."""
+    names = {path: path.relative_to(folder) for path in files}
+    stems = Counter(name.with_suffix("") for name in names.values())
+    return {
+        path: (name if stems[name.with_suffix("")] > 1 else name.with_suffix("")).as_posix()
+        for path, name in names.items()
+    }
 
 
 def _paired(files: dict[str, list[Path]], folders: dict[str, Path]) -> dict[str, list[Path]]:

@@ -30,12 +30,16 @@ def load_statistics(path: Path | str) -> FeatureSet:
     """Read an `.npz` of ours, pytorch-fid's, clean-fid's (of FID or of KID) or ADM's; raises EvaluationError."""
     arrays = _read(Path(path))
     rows = arrays.get("features", arrays.get("feats"))
+    if rows is not None and (rows.ndim != 2 or rows.dtype.kind != "f"):
+        raise EvaluationError(f"{path}: expected features (n, d) of floats, found {rows.shape} of {rows.dtype}")
     features = None if rows is None else torch.from_numpy(rows)
     if features is None and not {"mu", "sigma"} <= arrays.keys():
         raise EvaluationError(
             f"{path} has no mu and sigma: expected statistics, found {', '.join(arrays) or 'nothing'}"
         )
     statistics = Statistics.of(features) if "mu" not in arrays else _given(arrays, path)
+    if "protocol" in arrays and (missing := [key for key in IDENTITY if key not in arrays]):
+        raise EvaluationError(f"{path} says its protocol but not its {', '.join(missing)}: write it again")
     identity = {key: str(arrays[key]) for key in IDENTITY} if "protocol" in arrays else None
     warnings = [str(text) for text in arrays.get("warnings", [])]
     if identity is None:
@@ -47,9 +51,10 @@ def load_statistics(path: Path | str) -> FeatureSet:
 def collect_cached(pictures: Pictures, extractor: Extractor, cache: Path | str, **options) -> FeatureSet:
     """`collect`, or what it gave before for the same bytes, extractor and protocol; `cache` is a folder.
 
-    The file's name is a hash of all that, so that it cannot be stale. Extractors without a weights hash are not cached.
+    The file's name is a hash of all that, so that it cannot be stale. Extractors without a weights hash, or with a
+    `prepare` that no protocol names, are not cached.
     """
-    if extractor.weights_sha256 == "unknown" or pictures.read is not None:
+    if not extractor.is_named or pictures.read is not None:
         return collect(pictures, extractor, **options)
     made_of = "\0".join([*extractor.identity().values(), fingerprint(pictures), str(FORMAT)])
     path = Path(cache) / f"{hashlib.sha256(made_of.encode()).hexdigest()[:32]}.npz"
@@ -107,7 +112,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"no statistics file {path}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise EvaluationError(f"{path} holds a single array (.npy) and not an .npz of statistics")
+        with loaded as archive:
             return {key: archive[key] for key in archive.files if key not in UNUSED}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise EvaluationError(f"{path} is not a readable .npz of statistics: {error}") from error

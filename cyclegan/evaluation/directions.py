@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan.config import Config, load_config
-from cyclegan.data.folders import find_folder, find_split
+from cyclegan.data.folders import distinct_names, find_folder, find_split
 from cyclegan.data.transforms import PlainTransform
 from cyclegan.errors import UserError
 from cyclegan.evaluation.counterparts import counterparts
@@ -43,13 +42,7 @@ class Direction:
 
     def outputs(self) -> dict[Path, Path]:
         """Where each picture's translation goes: same sub-folder, same name, as PNG."""
-        names = [path.relative_to(self.folder) for path in self.files]
-        stems = Counter(name.with_suffix("") for name in names)
-        # a.jpg beside a.png would become one file
-        return {
-            path: self.out / (name.with_suffix(".png") if stems[name.with_suffix("")] == 1 else f"{name}.png")
-            for path, name in zip(self.files, names, strict=True)
-        }
+        return {path: self.out / f"{name}.png" for path, name in distinct_names(self.files, self.folder).items()}
 
 
 def config_of(run: Path, option: str = "--run") -> Config:
@@ -70,13 +63,13 @@ def directions_of(
     if not chosen:
         found = ", ".join(f"{d} in {folder}" for d, folder in domains.items()) or "no pictures"
         raise SplitError(f"{run}: nothing to translate {wanted} in the {split} split (found {found})")
-    if paired is None and (config.data.pairing == "paired" or config.data.side_by_side):
-        paired = True
+    pairs = config.data.pairing == "paired" or config.data.side_by_side
     for name in chosen:
         source, target = name.split("to")
         back = f"{target}to{source}"
         others = files.get(target, [])
-        truths = counterparts(files[source], domains[source], others, domains.get(target), paired)
+        said = True if paired is None and pairs and others else paired
+        truths = counterparts(files[source], domains[source], others, domains.get(target), said)
         yield Direction(
             name,
             load_generator(run, name, device),
@@ -85,8 +78,8 @@ def directions_of(
             files[source],
             *truths,
             run / split / name,
-            pictures_of(config.data, source, files[source]),
-            pictures_of(config.data, target, others),
+            pictures_of(config.data, source, files[source], domains[source]),
+            pictures_of(config.data, target, others, domains.get(target)),
             PlainTransform(config.data, source),
             PlainTransform(config.data, target),
         )

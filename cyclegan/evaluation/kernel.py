@@ -50,11 +50,16 @@ def kid_of_subsets(
 def kid_draws(x: Tensor, y: Tensor, draws: int = 200, seed: int = 0) -> Tensor:
     """`kid` in each of (draws,) bootstrap draws over the images of both sides.
 
-    A pair of copies of one image is left out of the sums: its kernel value belongs to the diagonal.
+    A pair of copies of one image is left out of the sums: its kernel value belongs to the diagonal. A draw of copies
+    of a single image has no other pairs and is left out whole; raises EvaluationError if fewer than two remain.
     """
     x, y = _checked(x, y)
     generator = torch.Generator().manual_seed(seed)
     a, b = (times_drawn(len(z), draws, generator).to(z) for z in (x, y))
+    varied = ((a > 0).sum(1) > 1) & ((b > 0).sum(1) > 1)
+    if varied.sum() < 2:
+        raise EvaluationError(f"{len(x)} and {len(y)} images are too few for bootstrap draws of kid")
+    a, b = a[varied], b[varied]
     across = _weighted_sum(x, y, a, b) / (a.sum(1) * b.sum(1))
     return _weighted_mean_between(x, a) + _weighted_mean_between(y, b) - 2 * across
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import resize
 
+from cyclegan.data.folders import distinct_names
 from cyclegan.data.images import find_images
 from cyclegan.evaluation.content import change, edge_agreement, luminance_correlation
 from cyclegan.evaluation.extractors import Extractor
@@ -29,9 +30,13 @@ TRUTH: dict[str, Score] = {"mae": mae, "psnr": psnr, "ssim": ssim}
 
 
 def pairs_by_name(outputs: Path | str, partners: Path | str) -> list[Pair]:
-    """Every picture of `outputs` with the one of the same name, whatever the suffix, in `partners`."""
-    known = {_name(path, partners): path for path in find_images(partners)}
-    pairs = [(path, known.get(_name(path, outputs))) for path in find_images(outputs)]
+    """Every picture of `outputs` with the one of the same name, whatever the suffix, in `partners`.
+
+    Where partners differ in their suffix alone, a.jpg's output is a.jpg.png, as test.py and translate name it.
+    """
+    known = {name: path for path, name in distinct_names(find_images(partners), partners).items()}
+    names = distinct_names(find_images(outputs), outputs)
+    pairs = [(path, known.get(name)) for path, name in names.items()]
     alone = [path for path, partner in pairs if partner is None]
     if alone:
         raise EvaluationError(f"{partners} has no picture for {len(alone)} of {outputs}, such as {alone[0].name}")
@@ -87,7 +92,3 @@ def _of_one_size(pair: Pair) -> list[Tensor]:
 
 def _signed(pictures: Tensor) -> Tensor:
     return pictures.float() / 127.5 - 1
-
-
-def _name(path: Path, folder: Path | str) -> str:
-    return path.relative_to(folder).with_suffix("").as_posix()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from cyclegan.evaluation.evaluator import Evaluation
+from cyclegan.evaluation.evaluator import Evaluation, number_name
 from cyclegan.evaluation.extractors import Extractor
 
 
@@ -17,17 +17,19 @@ def print_result(result: Evaluation, folders: dict[str, Evaluation], extractor: 
     last, *others = result.numbers
     for key in others:
         print(f"{_label(key)}: {result.numbers[key]}")
-    _print_intervals(result)
+    _print_intervals(result, extractor)
     print(f"{_label(last)}:  {result.numbers[last]}")  # pytorch-fid's last line, two spaces and all
 
 
-def _print_intervals(result: Evaluation) -> None:
+def _print_intervals(result: Evaluation, extractor: Extractor) -> None:
     settings = result.card["settings"]
-    for low, high in ((key, key.replace("_low", "_high")) for key in result.numbers if "_low" in key):
-        print(
-            f"{settings['confidence']:.4g} interval of {_label(low.replace('_low', ''))}: {result.numbers[low]:.6g} to "
-            f"{result.numbers[high]:.6g} ({settings['bootstrap']} draws; chance, not FID's bias)"
-        )
+    for key in ("fid", "kid") if settings["bootstrap"] else ():
+        name, low, high = (number_name(f"{key}{end}", extractor) for end in ("", "_low", "_high"))
+        if low in result.numbers:
+            print(
+                f"{settings['confidence']:.4g} interval of {_label(name)}: {result.numbers[low]:.6g} to "
+                f"{result.numbers[high]:.6g} ({settings['bootstrap']} draws; chance, not FID's bias)"
+            )
 
 
 def _print_folders(folders: dict[str, Evaluation]) -> None:

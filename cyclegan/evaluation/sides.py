@@ -14,9 +14,11 @@ from cyclegan.data.transforms import PlainTransform
 from cyclegan.evaluation.features import Pictures
 
 
-def pictures_of(data: Data, domain: str, files: Sequence[Path]) -> Pictures:
+def pictures_of(data: Data, domain: str, files: Sequence[Path], folder: Path | None) -> Pictures:
     """These files of a domain ("A" or "B"), read as every FID tool does; where they hold both domains, its half."""
-    return Pictures(files, partial(_half, PlainTransform(data, domain)) if data.side_by_side else None)
+    if data.side_by_side:
+        return Pictures(files, partial(_half, PlainTransform(data, domain)), folder, f"half {domain}")
+    return Pictures(files, folder=folder)
 
 
 def _half(transform: PlainTransform, path: Path) -> Tensor:

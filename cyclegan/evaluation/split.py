@@ -17,8 +17,9 @@ from cyclegan.evaluation.card import save_card
 from cyclegan.evaluation.content import change
 from cyclegan.evaluation.cycle import identity_errors
 from cyclegan.evaluation.directions import Direction, batches, config_of, directions_of
-from cyclegan.evaluation.evaluator import evaluate, higher_is_better, side_of
+from cyclegan.evaluation.evaluator import check_metrics, evaluate, higher_is_better, side_of
 from cyclegan.evaluation.extractors import Extractor
+from cyclegan.evaluation.features import Pictures
 from cyclegan.evaluation.paired import mae, psnr, ssim
 from cyclegan.inference.gallery import Block, write_gallery
 from cyclegan.inference.translate import translate_tensor
@@ -52,9 +53,11 @@ def translate_split(
     Returns a dict by direction: "images" (how many), "folder", "scores" ({"MAE": {"untouched": x, "translated": y},
     …}: where counterparts are known MAE in [-1, 1], PSNR in dB, SSIM; the errors of `cyclegan.evaluation.cycle`, where
     there is a way back and a target domain; and the distances), "table" (the same as lines of cells), "truths" (a
-    sentence on counterparts).
+    sentence on counterparts), "distances" (their extractor, protocol, layer, weights, numbers of pictures, warnings).
     Raises SplitError, CounterpartError, ImageError, GeneratorFileError.
     """
+    if metrics:
+        check_metrics(metrics)
     run = Path(run)
     config = config_of(run)
     out = run / split
@@ -65,11 +68,14 @@ def translate_split(
         if errors := identity_errors(way, batch_size, device):
             scores["identity_error"] = {"untouched": 0.0, "translated": fmean(errors)}
         if metrics and way.references.files:
-            scores |= _distances(way, metrics, extractor, scores)
-        block.table, block.note = score_table(scores), _note(way)
+            distances, about = _distances(way, metrics, extractor, scores)
+            scores |= distances
+        else:
+            about = None
+        block.table, block.note = score_table(scores), " ".join([_note(way), *about_distances(about)])
         blocks.append(block)
         results[way.name] = {"images": len(way.files), "folder": str(way.out), "scores": scores}
-        results[way.name] |= {"table": block.table, "truths": way.about_truths}
+        results[way.name] |= {"table": block.table, "truths": way.about_truths, "distances": about}
         seen = way.generator.about["images"]
     write_gallery(out / "index.html", f"{config.name}: {split} split", f"after {seen} training images", blocks, side)
     (out / "scores.json").write_text(json.dumps(results, indent=1))
@@ -86,6 +92,18 @@ def score_table(scores: dict[str, dict[str, float]]) -> list[list[str]]:
         better = "higher is better" if higher else "lower is better"
         lines.append([metric, f"{values['untouched']:.4g}", f"{values['translated']:.4g}", better])
     return lines
+
+
+def about_distances(about: dict | None) -> list[str]:
+    """Sentences on what the distances were taken with; none if there are none."""
+    if about is None:
+        return []
+    return [
+        f"Distances: extractor {about['extractor']}, protocol {about['protocol']}, layer {about['layer']}, weights "
+        f"{about['weights_sha256'][:8]}; n_real = {about['n_real']}, n_fake = {about['n_fake']}, n_untouched = "
+        f"{about['n_untouched']}.",
+        *(f"Warning: {warning}." for warning in about["warnings"]),
+    ]
 
 
 def _translate(way: Direction, batch_size: int, device: torch.device | str) -> tuple[dict, Block, int]:
@@ -135,13 +153,15 @@ def _score(values: dict, image: Tensor, fake: Tensor, truth: Tensor) -> None:
         values[metric]["untouched"].append(function(image[None], truth[None])[0])
 
 
-def _distances(way: Direction, metrics: Sequence[str], extractor: Extractor, errors: dict) -> dict[str, dict]:
-    """Distances of both sides to the target domain; the translated side's card, with the errors, is written."""
+def _distances(way: Direction, metrics: Sequence[str], extractor: Extractor, errors: dict) -> tuple[dict, dict]:
+    """Distances of both sides to the target domain, and with what they were taken.
+
+    The translated side's card, with the errors, is written.
+    """
     real = side_of(way.references, extractor, metrics)
     before = evaluate(way.inputs, real, extractor, metrics)
-    after = evaluate(
-        list(way.outputs().values()), real, extractor, metrics, checkpoint=f"{way.generator.about['run']}/{way.name}"
-    )
+    fakes = Pictures(sorted(way.outputs().values()), folder=way.out)
+    after = evaluate(fakes, real, extractor, metrics, checkpoint=f"{way.generator.about['run']}/{way.name}")
     scores = {
         name: {"untouched": before.numbers[name], "translated": after.numbers[name]}
         for name in after.numbers
@@ -149,7 +169,14 @@ def _distances(way: Direction, metrics: Sequence[str], extractor: Extractor, err
     }
     after.numbers.update({name: values["translated"] for name, values in errors.items()})
     save_card(way.out.with_name(f"{way.name}.card.json"), after.card)
-    return scores
+    about = {
+        **extractor.identity(),
+        "n_real": after.card["real"]["n"],
+        "n_fake": after.card["fake"]["n"],
+        "n_untouched": before.card["fake"]["n"],
+        "warnings": list(dict.fromkeys([*after.warnings, *before.warnings])),
+    }
+    return scores, about
 
 
 def _note(way: Direction) -> str:

@@ -6,6 +6,7 @@ import copy
 import importlib
 import io
 import json
+import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -103,7 +104,7 @@ def verify(
 ) -> list[Deviation]:
     """Run an exported file beside the eager float32 network on random pictures, note the result in its contract.
 
-    Raises ExportError for a file without contract.
+    Raises ExportError for a file without contract, or with results that are not finite.
     """
     contract = read_contract(path)
     run, draw = open_exported(path), torch.Generator().manual_seed(0)
@@ -112,6 +113,8 @@ def verify(
         for height, width in sizes:
             images = _smooth((batch, contract["input"]["channels"], height, width), draw)
             difference = (_exported(run, generator, contract, images) - _eager(generator, contract, images)).abs()
+            if not difference.isfinite().all():
+                raise ExportError(f"{path}: results are not finite for {batch} of {height}x{width}; try fp32")
             deviations.append(Deviation(batch, height, width, difference.max().item(), difference.mean().item()))
     contract["largest_deviation"] = max(deviation.largest for deviation in deviations)
     contract["verified"] = [vars(deviation) for deviation in deviations]
@@ -120,9 +123,14 @@ def verify(
 
 
 def worst(deviations: Sequence[Deviation], contract: dict[str, Any]) -> tuple[float, float]:
-    """The deviation that counts for this precision, and what it may be; uint8 may round a step away on each side."""
+    """The deviation that counts for this precision, and what it may be; uint8 may round a step away on each side.
+
+    One that is not finite counts as infinite.
+    """
     exact = contract["precision"] == "fp32"
     found = max(deviation.largest if exact else deviation.mean for deviation in deviations)
+    if not all(math.isfinite(deviation.largest) for deviation in deviations):
+        found = math.inf
     return found, TOLERANCES[contract["precision"]] + (LEVEL if contract["input"]["dtype"] == "uint8" else 0)
 
 
@@ -164,6 +172,8 @@ def contract_path(path: Path | str) -> Path:
 def _check(format: Format, options: Options) -> None:
     if format == "safetensors" and (options.pad or options.uint8 or options.resize):
         raise ExportError("safetensors holds weights and no graph: padding, uint8 and resizing go into the others")
+    if options.resize and min(options.resize) < 1:
+        raise ExportError(f"--resize takes sides of at least 1 pixel, got {options.resize[0]} {options.resize[1]}")
     if options.precision == "int8" and (format != "onnx" or options.calibration is None):
         raise ExportError("int8 needs --format onnx and --calibration FOLDER with typical pictures")
     if options.precision == "bf16" and format == "onnx":

@@ -112,8 +112,9 @@ def generator_from(architecture: Mapping[str, Any], weights: Mapping[str, Tensor
     try:
         with torch.device("meta"):
             generator = build_generator(dict(architecture))
-    except (TypeError, ValueError, KeyError) as error:
+    except Exception as error:  # torch has its own for sizes beyond what it can count
         known = ", ".join(GENERATORS)
+        error = (str(error) or type(error).__name__).splitlines()[0]
         raise GeneratorFileError(f"{where}: cannot build {dict(architecture)}: {error} (networks: {known})") from None
     if architecture.get("norm") == "none":
         weights = _with_biases(weights, generator.state_dict())
@@ -153,6 +154,8 @@ def _description(card: str | None, path: Path) -> dict[str, Any]:
     about = about.get("about", about) if isinstance(about, dict) else about
     if not (isinstance(about, dict) and isinstance(about.get("architecture"), dict)):
         raise GeneratorFileError(f"{path} holds weights but not our description of a generator")
+    if not isinstance(about.get("format", FORMAT), int):
+        raise GeneratorFileError(f"{path}: format {about['format']!r} is no number; it is not by cyclegan, or damaged")
     if about.get("format", FORMAT) > FORMAT:
         raise GeneratorFileError(f"{path} was written by a newer version (format {about['format']}); update cyclegan")
     return about

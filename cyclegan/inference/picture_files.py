@@ -16,12 +16,15 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from cyclegan.data.images import ORIENTATION, ImageError, read_layers, shallow_layers
+from cyclegan.data.images import ImageError, read_layers, shallow_layers
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".ppm": "PPM"}
 FORMATS |= {".tif": "TIFF", ".tiff": "TIFF", ".jpe": "JPEG", ".jfif": "JPEG"}
 DEEP_FORMATS = ("PNG", "TIFF", "PPM")  # the others hold 8 bits
 CLEAR_FORMATS = ("PNG", "TIFF", "WEBP")  # the others hold no opacity
+# EXIF tags that tell about a picture and not how its file holds it (of a TIFF, Pillow gives those too): names and
+# descriptions, camera, resolution, program, time, artist, host, rating, copyright, EXIF and GPS parts, Windows' texts
+KEPT_TAGS = {269, 270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 33432, 34665, 34853, *range(40091, 40096)}
 
 
 @dataclass(frozen=True)
@@ -151,11 +154,12 @@ def write_picture(picture: Picture, file: BinaryIO, format: str, quality: int = 
 
 
 def _exif(image: Image.Image) -> bytes | None:
-    """Without the orientation; None if there is none, or none that Pillow understands."""
+    """Without the orientation and the layout of a TIFF; None if there is none, or none that Pillow understands."""
     exif = Image.Exif()
     try:
         exif.load(image.getexif().tobytes())  # a copy, because Pillow turns a picture by what it finds in its own
-        exif.pop(ORIENTATION, None)
+        for tag in set(exif) - KEPT_TAGS:
+            del exif[tag]
         return exif.tobytes() if len(exif) else None
     except Exception:  # it has many for damaged tags, which are no reason to lose the picture
         return None

@@ -73,10 +73,13 @@ def infer_architecture(weights: Mapping[str, Tensor], where: Path | str) -> dict
     Raises ReferenceFileError for networks of another kind.
     """
     first, outermost = weights.get("model.1.weight"), weights.get("model.model.0.weight")
-    if first is not None and first.shape[2:] == (7, 7):
-        return _resnet(weights, where)
-    if outermost is not None and outermost.shape[2:] == (4, 4):
-        return _unet(weights)
+    try:
+        if first is not None and first.shape[2:] == (7, 7):
+            return _resnet(weights, where)
+        if outermost is not None and outermost.shape[2:] == (4, 4):
+            return _unet(weights)
+    except IndexError:
+        raise ReferenceFileError(f"{where} is no generator: some of its weights have too few dimensions") from None
     names = ", ".join(f"{name} {tuple(value.shape)}" for name, value in list(weights.items())[:4])
     kind = "a discriminator, not a generator" if _is_discriminator(weights) else "no ResNet or U-Net generator"
     raise ReferenceFileError(f"{where} is {kind} (found {names or 'no tensors'} …); give a *_net_G*.pth file")

@@ -34,15 +34,19 @@ class Job:
             return False
 
     def make_folder(self) -> None:
-        """Raises WorkListError if a link would lead out of the output folder."""
+        """Raises WorkListError if a link, or "..", would lead out of the output folder."""
         if self.below is None:
             return
         folder = self.target.parent
         while not folder.exists():
             folder = folder.parent
-        if not folder.resolve().is_relative_to(self.below.resolve()):
-            raise WorkListError(f"{self.target} lies outside {self.below}, through a link")
+        self._check_inside(folder)
         self.target.parent.mkdir(parents=True, exist_ok=True)
+        self._check_inside(self.target.parent)  # what was missing before may have led elsewhere
+
+    def _check_inside(self, folder: Path) -> None:
+        if not folder.resolve().is_relative_to(self.below.resolve()):
+            raise WorkListError(f"{self.target} lies outside {self.below}, through a link or ..")
 
 
 def plan(inputs: Sequence[str | Path], output: Path | str, format: str = "png") -> list[Job]:
@@ -98,7 +102,10 @@ def _found(given: str, several: bool) -> Iterable[tuple[Path, Path]]:
         raise FileNotFoundError(f"no pictures match {given}")
     parts = Path(given).parts
     base = Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
-    return [(match, match.relative_to(base)) for match in matches]
+    names = [match.relative_to(base) for match in matches]
+    if any(".." in name.parts for name in names):
+        raise WorkListError(f"{given}: no .. behind * ? or [, its results would leave the output folder")
+    return list(zip(matches, names, strict=True))
 
 
 def _is_file_name(output: Path) -> bool:

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from cyclegan.config import Config, ConfigError
-from cyclegan.data.folders import find_split
+from cyclegan.data.folders import find_folder, find_split
 from cyclegan.data.images import to_bytes
 from cyclegan.data.transforms import PlainTransform
 from cyclegan.evaluation.card import save_card
@@ -47,7 +47,11 @@ class Scorer:
         if not self.sources or not references:
             raise ConfigError("evaluation: there is no test split to score; set evaluation.every_epochs=null")
         self.references = {
-            domain: side_of(pictures_of(config.data, domain, files), self.extractor, section.metrics)
+            domain: side_of(
+                pictures_of(config.data, domain, files, find_folder(config.data, section.reference, domain)),
+                self.extractor,
+                section.metrics,
+            )
             for domain, files in references.items()
         }
 

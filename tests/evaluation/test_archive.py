@@ -154,3 +154,35 @@ def test_the_cache_does_not_serve_moments_where_features_are_needed(tmp_path, pi
 def test_networks_without_a_hash_are_not_cached(tmp_path, pictures, network):
     collect_cached(pictures, from_callable("colours", network), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arrays, message",
+    [
+        ({"features": np.ones(3)}, r"expected features \(n, d\)"),
+        ({"feats": np.full((3, 2), "x")}, r"expected features \(n, d\)"),
+        ({"mu": np.ones(2), "sigma": np.eye(2), "protocol": "clean"}, "not its extractor, layer, weights_sha256"),
+    ],
+)
+def test_files_that_say_half_are_named(tmp_path, arrays, message):
+    with pytest.raises(EvaluationError, match=rf"x\.npz.*{message}"):
+        load_statistics(write(tmp_path / "x.npz", **arrays))
+
+
+def test_a_single_array_by_the_name_of_an_archive_is_named(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((3, 2)))
+    (tmp_path / "x.npy").rename(tmp_path / "x.npz")
+    with pytest.raises(EvaluationError, match=r"x\.npz holds a single array"):
+        load_statistics(tmp_path / "x.npz")
+
+
+def test_what_prepare_does_must_have_a_name_to_be_cached(tmp_path, pictures, network):
+    for scale in (1, 2):
+        made = from_callable("colours", network, lambda x, by=scale: x.float() * by, weights_sha256="v1")
+        cached = collect_cached(pictures, made, tmp_path).features
+        assert torch.equal(cached, collect(pictures, made).features)
+    named = from_callable("colours", network, lambda x: x.float(), "as floats", "v1")
+    collect_cached(pictures, named, tmp_path)
+    network.calls = 0
+    collect_cached(pictures, named, tmp_path)
+    assert network.calls == 0

@@ -6,7 +6,7 @@ from scipy.linalg import sqrtm
 from cyclegan.evaluation.bootstrap import interval, times_drawn
 from cyclegan.evaluation.frechet import frechet_distance, frechet_draws
 from cyclegan.evaluation.kernel import kid, kid_draws
-from cyclegan.evaluation.statistics import Statistics
+from cyclegan.evaluation.statistics import EvaluationError, Statistics
 
 
 def gaussian(n, d=4, shift=0.0, scale=1.0, seed=0):
@@ -125,3 +125,17 @@ def test_with_fewer_images_than_features_the_interval_is_about_the_fid_of_such_s
         low, high = interval(torch.tensor(distance(x, y)), frechet_draws(x, y, 60, seed), 0.9)
         inside += bool(low <= fresh.mean() <= high)
     assert inside >= 27
+
+
+def test_draws_of_copies_of_a_single_image_are_left_out_of_kid():
+    x, y = gaussian(3), gaussian(3, seed=1)
+    drawn = kid_draws(x, y, 200)
+    assert drawn.isfinite().all() and 100 < len(drawn) < 200
+    with pytest.raises(EvaluationError, match="too few"):
+        kid_draws(x[:2], y[:2], 2, seed=next(seed for seed in range(99) if all_copies(seed)))
+
+
+def all_copies(seed):
+    generator = torch.Generator().manual_seed(seed)
+    a, b = (times_drawn(2, 2, generator) for _ in range(2))
+    return ((a == 2).any(1) | (b == 2).any(1)).all()

@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cyclegan.commands import run
 from cyclegan.commands.fid import main
-from cyclegan.evaluation.evaluator import evaluate
-from cyclegan.evaluation.extractors import inception
+from cyclegan.evaluation.evaluator import Settings, evaluate
+from cyclegan.evaluation.extractors import from_callable, inception
 from cyclegan.evaluation.published import PUBLISHED
+from cyclegan.evaluation.statistics import EvaluationError
 
 FAST = ["--dims", "64", "--num-workers", "0", "--device", "cpu"]
 
@@ -166,3 +168,46 @@ def test_unusable_inputs_fail_in_one_line(folders, published_weights, tmp_path, 
     assert "bootstrap takes 0 or at least 2 draws" in failure(capsys, [*folders, *FAST, "--bootstrap", "1"])
     assert "confidence lies between 0 and 1" in failure(capsys, [*folders, *FAST, "--confidence", "95"])
     assert "sofa" in failure(capsys, [*folders, *FAST[:-1], "sofa"])
+
+
+def test_an_extractor_may_be_called_low(folders, tmp_path, capsys):
+    class Means(torch.nn.Module):
+        def forward(self, x):
+            return x.float().mean((2, 3))
+
+    torch.jit.script(Means()).save(tmp_path / "a_low.pt")
+    arguments = [*folders, *FAST, "--extractor", str(tmp_path / "a_low.pt")]
+    assert main(arguments) == 0
+    assert "interval" not in capsys.readouterr().out
+    assert main([*arguments, "--bootstrap", "20"]) == 0
+    assert capsys.readouterr().out.count("0.95 interval of ") == 2
+
+
+def test_few_pictures_are_warned_of_without_fid_too(folders, published_weights, capsys):
+    assert main([*folders, *FAST, "--metrics", "kid"]) == 0
+    assert "6 real and 5 fake images: below 2048" in capsys.readouterr().err
+
+
+def test_what_is_wrong_is_said_before_anything_is_computed(folders, published_weights, tmp_path, capsys, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("features were computed")
+
+    monkeypatch.setattr("cyclegan.evaluation.evaluator.collect", refuse)
+    for arguments, message in (
+        (["--cycle"], "--cycle: "),
+        (["--sifid"], "by --truth"),
+        (["--lpips-weights", str(tmp_path / "none.pth")], "--lpips-weights: no file"),
+        (["--source", str(tmp_path)], "no images in"),
+        (["--metrics", "fid,speed"], "no metric speed"),
+    ):
+        assert message in failure(capsys, [*folders, *FAST, *arguments])
+
+
+def test_draws_that_outlast_the_other_ranks_patience_are_refused(folders, monkeypatch):
+    extractor = from_callable("mean", lambda x: x.float().mean((2, 3)))
+    chosen = Settings(bootstrap=20)
+    monkeypatch.setattr("cyclegan.evaluation.evaluator.DRAWN_TOGETHER", 20 * 6**2 - 1)
+    evaluate(*folders, extractor, ["fid"], chosen)
+    monkeypatch.setattr("cyclegan.evaluation.evaluator.rank_and_world", lambda: (0, 2))
+    with pytest.raises(EvaluationError, match="single process"):
+        evaluate(*folders, extractor, ["fid"], chosen)

@@ -6,14 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cyclegan import commands
-from cyclegan.commands import fid
+from cyclegan.commands import fid, test
 from cyclegan.config import load_config
+from cyclegan.data.images import find_images
 from cyclegan.evaluation.counterparts import CounterpartError
 from cyclegan.evaluation.directions import SplitError
+from cyclegan.evaluation.evaluator import evaluate
 from cyclegan.evaluation.extractors import Extractor, from_callable
+from cyclegan.evaluation.features import fingerprint
+from cyclegan.evaluation.pairs import pairs_by_name
+from cyclegan.evaluation.sides import pictures_of
 from cyclegan.evaluation.split import translate_split
 from cyclegan.inference.generator_file import GeneratorFileError, load_generator, save_generator
 from cyclegan.networks import build_generator
@@ -168,3 +174,80 @@ def test_what_is_no_run_is_said(run: Path, tmp_path: Path):
     (run / "AtoB.safetensors").write_bytes(b"no weights")
     with pytest.raises(GeneratorFileError, match=r"AtoB\.safetensors"):
         translate_split(run)
+
+
+def test_paired_data_with_one_test_domain_is_translated(run: Path):
+    config = load_config(run / "config.yaml", ["data.pairing=paired"])
+    (run / "config.yaml").write_text(config.to_yaml())
+    root = data_root(run)
+    (root / "testB").rename(root / "away")
+    assert list(translate_split(run)) == ["AtoB"]
+
+
+def test_a_cycle_needs_no_counterparts(run: Path, published_weights, capsys):
+    config = load_config(run / "config.yaml", ["data.pairing=paired"])
+    (run / "config.yaml").write_text(config.to_yaml())
+    translate_split(run, direction="AtoB", paired=False)
+    (data_root(run) / "testB" / "00.png").rename(data_root(run) / "testB" / "alone.png")
+    arguments = [str(run), str(data_root(run) / "testB"), "--dims", "64", "--num-workers", "0", "--cycle"]
+    assert commands.run("cyclegan fid", fid.main, arguments) == 0, capsys.readouterr().err
+
+
+def test_content_is_compared_under_the_names_that_translations_get(run: Path):
+    source = data_root(run) / "testA"
+    Image.new("RGB", (40, 40)).save(source / "00.jpg")
+    translate_split(run, direction="AtoB")
+    pairs = pairs_by_name(run / "test" / "AtoB", source)
+    assert {(output.name, partner.name) for output, partner in pairs} == {
+        ("00.jpg.png", "00.jpg"),
+        ("00.png.png", "00.png"),
+        ("01.png", "01.png"),
+        ("02.png", "02.png"),
+    }
+
+
+def test_distances_say_what_they_are_of(run: Path, capsys):
+    arguments = ["--run", str(run), "--metrics", "kid", "--extractor", str(colours(run.parent)), "--device", "cpu"]
+    assert commands.run("test.py", test.main, arguments) == 0
+    printed, page = capsys.readouterr().out, (run / "test" / "index.html").read_text()
+    about = json.loads((run / "test" / "scores.json").read_text())["AtoB"]["distances"]
+    assert (about["extractor"], about["protocol"], about["n_real"], about["n_fake"]) == ("colours", "own", 3, 3)
+    assert any("below 2048" in warning for warning in about["warnings"])
+    for text in (printed, page):
+        assert "extractor colours, protocol own" in text and "n_real = 3" in text and "below 2048" in text
+
+
+def colours(folder: Path) -> Path:
+    class Means(torch.nn.Module):
+        def forward(self, x):
+            return x.float().mean((2, 3))
+
+    torch.jit.script(Means()).save(folder / "colours.pt")
+    return folder / "colours.pt"
+
+
+def test_both_commands_cards_name_the_same_pictures(run: Path, tmp_path: Path):
+    for domain in "AB":
+        write_pictures(data_root(run) / f"test{domain}" / "deeper", 2)
+    plain = from_callable("mean", lambda x: x.float().mean((2, 3)))
+    translate_split(run, direction="AtoB", metrics=["fid"], extractor=plain)
+    card = json.loads((run / "test" / "AtoB.card.json").read_text())
+    other = evaluate(run / "test" / "AtoB", data_root(run) / "testB", plain, ["fid"]).card
+    for side in ("real", "fake"):
+        assert card[side]["fingerprint"] == other[side]["fingerprint"]
+
+
+def test_the_halves_of_one_picture_are_told_apart(run: Path):
+    data = load_config(run / "config.yaml", ["data.pairing=paired", "data.side_by_side=true"]).data
+    files, folder = find_images(data.root / "testA"), data.root / "testA"
+    assert fingerprint(pictures_of(data, "A", files, folder)) != fingerprint(pictures_of(data, "B", files, folder))
+
+
+def test_wrong_metrics_and_batches_are_said_before_the_translation(run: Path, capsys):
+    arguments = ["--run", str(run), "--device", "cpu"]
+    extra = ["--metrics", "fid,speed", "--extractor", str(colours(run.parent))]
+    assert commands.run("test.py", test.main, [*arguments, *extra]) == 1
+    assert "no metric speed" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        test.main([*arguments, "--batch-size", "0"])
+    assert not (run / "test").exists()

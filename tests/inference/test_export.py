@@ -124,6 +124,7 @@ def test_a_failed_verification_is_a_failed_command(source, monkeypatch, capsys):
     "format, options, reason",
     [
         ("safetensors", Options(pad=True), "no graph"),
+        ("pt2", Options(resize=(0, 0)), "at least 1 pixel"),
         ("pt2", Options("int8"), "needs --format onnx"),
         ("onnx", Options("bf16"), "bf16"),
     ],
@@ -179,3 +180,16 @@ def test_deployed_in_eager_mode_is_translate(generator):
     images = torch.rand(2, 3, 21, 50) * 2 - 1
     with torch.no_grad():
         assert torch.allclose(Deployed(generator, pad=True)(images), translate_tensor(generator, images), atol=1e-6)
+
+
+def test_results_that_are_not_finite_fail_wherever_they_stand(source, generator, monkeypatch, capsys):
+    contract = {"precision": "fp32", "input": {"dtype": "float32"}}
+    sound, broken = exporting.Deviation(1, 24, 32, 0.0, 0.0), exporting.Deviation(3, 24, 32, float("nan"), float("nan"))
+    for deviations in ([sound, broken], [broken, sound]):
+        found, allowed = worst(deviations, contract)
+        assert found > allowed
+    monkeypatch.setattr(exporting, "open_exported", lambda path: lambda images: images * float("nan"))
+    arguments = [str(source), "--format", "torchscript", "--verify", "--sizes", "24x32"]
+    assert commands.run("cyclegan export", command.main, arguments) == 1
+    assert "not finite" in capsys.readouterr().err
+    assert exporting.read_contract(source / "export" / "AtoB.ts")["largest_deviation"] is None

@@ -115,3 +115,19 @@ def test_turning_a_picture_in_memory_upright_leaves_the_original_alone():
     image.getexif()[0x0112] = 6
     assert picture_of(image).size == (4, 2)
     assert image.getexif()[0x0112] == 6
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "RGB"])
+@pytest.mark.parametrize("suffix", ["tif", "jpg"])
+def test_a_tiffs_own_layout_does_not_go_into_its_translation(tmp_path, mode, suffix):
+    image = Image.fromarray(np.repeat(np.arange(24, dtype=np.uint8)[:, None, None] * 10, 32, 1).repeat(3, 2))
+    tags = {0x0112: 6, 0x010F: "Camera"}
+    image.convert(mode).save(tmp_path / "in.tif", tiffinfo=tags)
+    picture = read_picture(tmp_path / "in.tif")
+    path = written(picture, tmp_path / f"out.{suffix}", {"tif": "TIFF", "jpg": "JPEG"}[suffix])
+    with Image.open(path) as read:
+        assert read.size == (24, 32)
+        difference = np.abs(np.asarray(read.convert("RGB"), int) - picture.pixels)
+        assert difference.max() == 0 if suffix == "tif" else difference.mean() < 8  # palettes dither
+        assert read.getexif().get(0x0112, 1) == 1
+        assert read.getexif()[0x010F].rstrip("\0") == "Camera"

@@ -188,6 +188,8 @@ def test_our_own_file_round_trips_bit_for_bit(tmp_path):
         '{"architecture": {"name": "resnet", "blocks": 1000000000}}',
         '{"architecture": {"name": "nobody"}}',
         '{"architecture": {}}',
+        '{"architecture": {"name": "resnet", "downs": 1000}}',
+        '{"format": "x", "architecture": {"name": "resnet"}}',
         '{"architecture": {"name": "resnet", "width": "wide"}}',
     ],
 )
@@ -196,4 +198,13 @@ def test_a_hostile_description_is_refused(tmp_path, card):
 
     save_file({"model.1.weight": torch.zeros(4, 3, 7, 7)}, tmp_path / "AtoB.safetensors", {"cyclegan": card})
     with pytest.raises(GeneratorFileError, match=r"AtoB\.safetensors"):
+        load_generator(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.model.3.weight", "model.2.filt"])
+def test_weights_without_dimensions_are_refused(tmp_path, name):
+    first = "model.model.0.weight" if "model.model" in name else "model.1.weight"
+    weights = {first: torch.zeros(4, 3, *((4, 4) if "model.model" in name else (7, 7))), name: torch.tensor(1.0)}
+    torch.save(weights, tmp_path / "latest_net_G.pth")
+    with pytest.raises(GeneratorFileError, match="too few dimensions"):
         load_generator(tmp_path)

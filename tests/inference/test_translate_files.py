@@ -19,7 +19,7 @@ from cyclegan.inference.picture_files import picture_of
 from cyclegan.inference.tiles import Tiling
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.inference.translator import Translator
-from cyclegan.inference.work_list import WorkListError, plan
+from cyclegan.inference.work_list import Job, WorkListError, plan
 from cyclegan.networks import build_generator
 from cyclegan.networks.initialize import initialize
 
@@ -312,3 +312,25 @@ def test_a_stop_in_the_middle_leaves_no_half_file(source, tmp_path, monkeypatch)
     assert picture_files.write_picture is not full
     assert main([source, str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 1
     assert [path.name for path in Path(tmp_path / "out").iterdir()] == [".translated.json"]
+
+
+def test_a_pattern_with_dots_behind_its_wildcard_is_refused(tmp_path):
+    save(tmp_path / "in" / "x" / "a.png", 9, 9)
+    save(tmp_path / "pics" / "a.png", 9, 9)
+    with pytest.raises(WorkListError, match=r"no \.\. behind"):
+        plan([f"{tmp_path}/in/*/../../pics/*.png"], tmp_path / "out")
+
+
+def test_a_target_that_climbs_out_of_folders_yet_to_be_made_is_refused(tmp_path):
+    out = tmp_path / "out"
+    job = Job(tmp_path / "a.png", out / "new" / ".." / ".." / "a.png", out)
+    with pytest.raises(WorkListError, match="outside"):
+        job.make_folder()
+
+
+@pytest.mark.parametrize("option", [("--tile-overlap", "-1"), ("--quality", "0"), ("--quality", "101")])
+def test_numbers_out_of_range_are_refused(source, tmp_path, option, capsys):
+    save(tmp_path / "a.png", 9, 9)
+    with pytest.raises(SystemExit):
+        main([source, str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), *option])
+    assert "expected a whole number from" in capsys.readouterr().err

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from cyclegan.inference.files import _pasted
+from cyclegan.inference.picture_files import Picture
+from cyclegan.inference.work_list import Job
 from tests.inference.test_translate_files import generator, main, noise, plainly, save, source  # noqa: F401
 
 
@@ -37,3 +41,14 @@ def test_missing_and_missized_masks_are_named(source, folder, capsys):  # noqa: 
     (folder / "masks" / "a.bmp").unlink()
     assert main(arguments) == 1
     assert "has none for 1 of 2 pictures, such as" in capsys.readouterr().err
+
+
+def test_deep_tiles_are_pasted_on_the_scale_of_their_picture():
+    """Tiles come as uint16, the picture itself as floats in [0, 1]."""
+    picture = Picture(np.full((2, 2, 3), 0.25, np.float32))
+    tiles = Picture(np.full((2, 2, 3), 32768, np.uint16))
+    with tempfile.TemporaryDirectory() as folder:
+        mask = Path(folder) / "mask.png"
+        Image.fromarray(np.array([[255, 0], [0, 255]], np.uint8)).save(mask)
+        pasted = _pasted(Job(Path("a.png"), Path("b.png"), mask=mask), picture, tiles).pixels
+    assert pasted[..., 0] == pytest.approx(np.array([[32768 / 65535, 0.25], [0.25, 32768 / 65535]]), abs=1e-6)

@@ -1,0 +1,18 @@
+"""Numbers on command lines."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """An argument's type: whole numbers from `least` up, or to `most`."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+            upper = "up" if most is None else f"to {most}"
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} {upper}, got {text!r}")
+        return int(text)
+
+    return number
