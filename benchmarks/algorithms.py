@@ -107,7 +107,7 @@ def _scores(options: argparse.Namespace) -> None:
         )
     for name, found in done.items():
         run = options.out / name
-        scored = translate_split(run, direction="AtoB")["AtoB"]["scores"]
+        scored = translate_split(run, direction="AtoB", paired=True)["AtoB"]["scores"]
         scored["KID"] = {
             kind: evaluate(folder, reference, extractor, ["kid"]).numbers["kid_effnet-lite0"]
             for kind, folder in (("untouched", data / "testA"), ("translated", run / "test" / "AtoB"))

@@ -14,6 +14,7 @@ from cyclegan.algorithms import Algorithm, algorithms, build_algorithm, together
 from cyclegan.config import load_config
 from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.split import translate_split
+from cyclegan.inference.export import export, verify, worst
 from cyclegan.inference.generator_file import load_generator
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.networks import DISCRIMINATORS
@@ -116,6 +117,14 @@ def test_every_option_is_documented(algorithm: Algorithm):
         assert f"        {name}: " in type(algorithm).__doc__, name
 
 
+def test_the_docs_have_a_line_in_the_table_and_a_section(name: str, algorithm: Algorithm):
+    docs = Path(__file__).parents[2] / "docs"
+    text = "\n".join((docs / page).read_text() for page in ("algorithms.md", "style-transfer.md"))
+    assert any(line.startswith("|") and f"`{name}` |" in line for line in text.splitlines())
+    titles = [line.lower().replace("-", "") for line in text.splitlines() if line.startswith("## ")]
+    assert name == "cyclegan" or any(name in title for title in titles)  # CycleGAN is what the whole README is about
+
+
 def test_its_file_stays_small(algorithm: Algorithm):
     tree = ast.parse(inspect.getsource(inspect.getmodule(type(algorithm))))
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
@@ -165,7 +174,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(run_options: dict):
     assert all(value == last[1][key] for key, value in last[0].items() if not key.startswith("speed"))
 
 
-def test_its_generators_load_translate_and_are_scored(name: str, run_options: dict):
+def test_its_generators_load_translate_export_and_are_scored(name: str, run_options: dict, tmp_path: Path):
     run = train(merged(run_options, training={"max_images": 4}))
     directions = list(build_algorithm(load_config(run / "config.yaml")).generators())
     assert sorted(path.stem for path in run.glob("*.safetensors")) == sorted(directions)
@@ -174,6 +183,9 @@ def test_its_generators_load_translate_and_are_scored(name: str, run_options: di
         fake = translate_tensor(generator, torch.rand(1, 3, 33, 45) * 2 - 1)
         assert fake.shape == (1, 3, 33, 45) and fake.std() > 0
         assert generator.about["config"]["algorithm"]["name"] == name
+        contract = export(generator, tmp_path / f"{direction}.pt2", "pt2")
+        found, allowed = worst(verify(generator, tmp_path / f"{direction}.pt2", [(40, 64)], [1]), contract)
+        assert found < allowed
     plain = Extractor("plain", lambda x: x.mean((2, 3)), lambda x: x / 255)
     scores = translate_split(run, metrics=["fid"], extractor=plain, paired=True)  # the names are mere numbers
     assert sorted(scores) == sorted(directions)
