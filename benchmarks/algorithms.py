@@ -30,6 +30,7 @@ from torch import Tensor
 
 from cyclegan.algorithms import complete_config
 from cyclegan.config import load_config
+from cyclegan.data.folders import subject
 from cyclegan.data.images import find_images, read_image, to_tensor
 from cyclegan.evaluation.evaluator import evaluate, side_of
 from cyclegan.evaluation.extractors import make_extractor
@@ -150,21 +151,26 @@ def _train_here(config, options: argparse.Namespace) -> dict:
 
 def _lpips(distance, data: Path, run: Path) -> dict[str, float]:
     totals = {"untouched": 0.0, "translated": 0.0}
-    truths = find_images(data / "testB")
-    for truth in truths:
-        sides = {"untouched": data / "testA" / truth.name, "translated": run / "test" / "AtoB" / truth.name}
-        for kind, path in sides.items():
-            totals[kind] += float(distance(_read(path)[None], _read(truth)[None])) / len(truths)
+    truths, sides = _named(data / "testB"), {"untouched": data / "testA", "translated": run / "test" / "AtoB"}
+    for kind, folder in sides.items():
+        for name, path in _named(folder).items():
+            totals[kind] += float(distance(_read(path)[None], _read(truths[name])[None])) / len(truths)
     return totals
 
 
 def _sheet(options: argparse.Namespace, data: Path) -> Image.Image:
-    names = [path.name for path in find_images(data / "testA")]
+    names = list(_named(data / "testA"))
     names = names[:: max(1, len(names) // ROWS)][:ROWS]
     folders = {"input": data / "testA"}
     folders |= {name: options.out / name / "test" / "AtoB" for name in options.methods}
     folders["truth"] = data / "testB"
-    return draw_sheet([(title, torch.stack([_read(at / name) for name in names])) for title, at in folders.items()])
+    columns = {title: _named(folder) for title, folder in folders.items()}
+    return draw_sheet([(title, torch.stack([_read(of[name]) for name in names])) for title, of in columns.items()])
+
+
+def _named(folder: Path) -> dict[str, Path]:
+    """Pictures by what is the same on both sides of a pair and in the translation: 1 for 1_A.jpg, 1_B.jpg, 1_A.png."""
+    return {subject(path, folder): path for path in find_images(folder)}
 
 
 def _read(path: Path) -> Tensor:
@@ -172,10 +178,11 @@ def _read(path: Path) -> Tensor:
 
 
 def _score_table(results: dict) -> list[str]:
-    metrics = list(next(iter(results["methods"].values()))["scores"])
+    """Of the scores that all methods have: only those with a way back have a cycle's error."""
+    first, *others = [found["scores"] for found in results["methods"].values()]
+    metrics = [name for name in first if all(name in scores for scores in others)]
     lines = [f"| {' | '.join(['', *metrics, 'images/s', 'images', 'peak MB'])} |", "|---" * (len(metrics) + 4) + "|"]
-    untouched = next(iter(results["methods"].values()))["scores"]
-    lines.append(f"| untouched | {' | '.join(format(untouched[name]['untouched'], '.4g') for name in metrics)} | | | |")
+    lines.append(f"| untouched | {' | '.join(format(first[name]['untouched'], '.4g') for name in metrics)} | | | |")
     for name, found in results["methods"].items():
         scores = " | ".join(f"{found['scores'][metric]['translated']:.4g}" for metric in metrics)
         lines.append(

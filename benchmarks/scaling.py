@@ -1,4 +1,4 @@
-"""The same run on 1 ... N processes: `python benchmarks/scaling.py [--processes 1 2 4] [--device cuda]`.
+"""The same run on 1 ... N processes: `python benchmarks/scaling.py [--processes 1 2 4] [--speed]`.
 
 Trains with SGD in double precision and the same global batch, prints images/s, how far the weights are apart, and
 draws the loss curves over each other (benchmarks/scaling.png). With --speed, images/s with Adam at the configured
@@ -38,6 +38,8 @@ def main() -> None:
     parser.add_argument("--precision", default="no", help="--speed: no, bf16 or fp16 (%(default)s)")
     parser.add_argument("--speed", action="store_true")
     options = parser.parse_args()
+    if not options.speed and any(max(options.processes) % n for n in options.processes):
+        parser.error("--processes: the largest must be a multiple of each, for a global batch that all can share")
     with tempfile.TemporaryDirectory() as folder:
         runs = {n: train(n, options, Path(folder)) for n in options.processes}
         rows = [row(n, runs, options) for n in runs]
@@ -77,7 +79,10 @@ def train(processes: int, options: argparse.Namespace, folder: Path) -> Path:
     )
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     command = [sys.executable, *launch, str(HERE.parent / "train.py"), "--config", str(path)]
-    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": threads}, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "OMP_NUM_THREADS": threads}
+    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
     return folder / f"on{processes}"
 
 

@@ -16,8 +16,9 @@ _HOMES = {
     "load_generator": "cyclegan.inference.generator_file",
     "translate": "cyclegan.inference.files",
     "evaluate": "cyclegan.evaluation.evaluator",
+    "stylize": "cyclegan.neural_style",
 }
-__all__ = ["evaluate", "load_config", "load_generator", "train", "translate"]
+__all__ = ["evaluate", "load_config", "load_generator", "stylize", "train", "translate"]
 __version__ = "0.1.0"
 
 

@@ -335,9 +335,17 @@ def _find(name: str) -> Path:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML follows YAML 1.1, where 1e-4 is text; here it is a number."""
+    """PyYAML follows YAML 1.1, where 1e-4 is text and `no` is false; here 1e-4 is a number and `no` a word."""
+
+    yaml_implicit_resolvers: typing.ClassVar = {
+        letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
 )

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from cyclegan.algorithms import build_algorithm, complete_config
@@ -35,6 +37,33 @@ def test_exponents_without_a_point_are_numbers(tmp_path: Path):
 def test_names_that_look_like_numbers_stay_text(tmp_path: Path):
     (tmp_path / "x.yaml").write_text("name: e4\ndata: {root: 1e4x}")
     assert load_config(tmp_path / "x.yaml").data.root == Path("1e4x")
+
+
+@pytest.mark.parametrize("word", ["no", "No", "NO", "off", "on", "yes", "y", "n"])
+def test_only_true_and_false_are_booleans(word: str, tmp_path: Path):
+    (tmp_path / "x.yaml").write_text(f"name: {word}\ndata: {{flip: 0, shuffle: false}}")
+    config = load_config(tmp_path / "x.yaml", ["speed.precision=no", "speed.compile=true", "deterministic=TRUE"])
+    assert (config.name, config.speed.precision) == (word, "no")
+    assert (config.data.shuffle, config.speed.compile, config.deterministic) == (False, True, True)
+
+
+def test_a_resolved_precision_of_no_can_be_given_back(tmp_path: Path):
+    config = load_config("smoke", ["speed.precision=no"])
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_options_mean_the_same_to_any_reader_of_yaml(path: Path):
+    found = load_config(path)
+    assert load_config({"name": path.stem, **_numbers(yaml.safe_load(path.read_text()))}) == found
+
+
+def _numbers(value):
+    """What YAML 1.1 takes for text although it is a number, such as 1e-4."""
+    if isinstance(value, dict):
+        return {key: _numbers(inner) for key, inner in value.items()}
+    return float(value) if isinstance(value, str) and re.fullmatch(r"\d+e-\d+", value) else value
 
 
 def test_overrides_change_one_key_and_keep_the_rest():
@@ -87,6 +116,8 @@ def test_a_wrong_setting_is_named(values: dict, words: list[str]):
         ({"algorithm": {"name": "cyclegan", "cycl": 1}}, ["algorithm.cycl", "did you mean cycle?"]),
         ({"algorithm": {"name": "cyclegan", "cycle": "ten"}}, ["algorithm.cycle", "ten"]),
         ({"discriminator": {"name": "patch", "layers": 0}}, ["discriminator.layers"]),
+        ({"algorithm": {"name": "dclgan"}, "generator": {"blocks": 0}}, ["generator.blocks", "algorithm.layers"]),
+        ({"algorithm": {"name": "cut"}, "generator": {"blocks": 0}}, ["generator.blocks", "algorithm.layers"]),
         ({"data": {"A": {"channels": 1}}}, ["algorithm.identity"]),
         (
             {
@@ -103,6 +134,35 @@ def test_a_wrong_option_of_a_network_or_algorithm_is_named(values: dict, words: 
         build_algorithm(load_config({"name": "x", **values}))
     for word in words:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("discriminator", "crop", "option"),
+    [
+        ({"name": "multiscale", "scales": 3}, 32, "scales"),
+        ({"name": "patch", "layers": 5}, 32, "layers"),
+        ({"name": "patch"}, 8, "layers"),
+        ({"name": "patch"}, [256, 8], "layers"),
+        ({"name": "ugatit"}, 32, "global_layers"),
+    ],
+)
+def test_a_discriminator_too_deep_for_the_crop_is_named(discriminator: dict, crop: int | list[int], option: str):
+    values = {"name": "x", "generator": {"width": 4, "blocks": 1}, "discriminator": {"width": 4, **discriminator}}
+    height, width = (crop, crop) if isinstance(crop, int) else crop
+    with pytest.raises(ConfigError, match=rf"data\.crop_size: {height}x{width} .* discriminator\.{option}$"):
+        build_algorithm(load_config({**values, "data": {"crop_size": crop}}))
+    build_algorithm(load_config({**values, "data": {"crop_size": 128}}))
+    build_algorithm(load_config({**values, "data": {"crop_size": crop, "resize": "none"}}))  # sides are the pictures'
+
+
+def test_trying_the_depth_draws_no_random_numbers():
+    options = {"name": "x", "generator": {"width": 4, "blocks": 1}, "discriminator": {"width": 4, "spectral": True}}
+    found = []
+    for resize in ("crop", "none"):
+        torch.manual_seed(0)
+        found.append(build_algorithm(load_config({**options, "data": {"resize": resize}})))
+    both = zip(found[0].parameters(), found[1].parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in both)
 
 
 @pytest.mark.parametrize("override", ["training.epochs", "=3", "training.epochs=[1"])

@@ -20,6 +20,7 @@ ALLOWED = {
     "data": BASE | {"config"},
     "inference": BASE | {"networks", "data"},
     "evaluation": BASE | {"config", "losses", "networks", "data", "inference"},
+    "neural_style": BASE | {"losses", "networks", "data", "inference"},
     "algorithms": BASE | {"config", "losses", "replay", "networks", "data"},
     "training": BASE | {"config", "losses", "replay", "networks", "data", "algorithms", "inference", "evaluation"},
     "report": BASE | {"config", "algorithms", "training"},

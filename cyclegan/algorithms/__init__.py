@@ -88,10 +88,29 @@ def new_generator(config: Config, source: str, target: str) -> nn.Module:
 def new_discriminator(config: Config, channels: int) -> nn.Module:
     """A fresh discriminator for pictures (or stacks of pictures) with so many channels."""
     discriminator = build("discriminator", DISCRIMINATORS, config.discriminator, in_channels=channels)
+    _check_depth(config, channels)
     initialize(discriminator, config.init.name, config.init.gain)
     if config.diffaugment.policy:
         attach(discriminator, DiffAugment(**config.diffaugment.model_dump()))
     return discriminator
+
+
+def _check_depth(config: Config, channels: int) -> None:
+    """Raise ConfigError where the crop is too small for the discriminator's layers: tried without computing."""
+    if "crop" not in config.data.resize:
+        return  # sides are those of the pictures
+    crop = config.data.crop_size
+    height, width = (crop, crop) if isinstance(crop, int) else crop
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        probe = build("discriminator", DISCRIMINATORS, config.discriminator, in_channels=channels)
+        try:
+            probe(torch.empty(config.training.batch_size, channels, height, width))
+        except (RuntimeError, ValueError):  # of a convolution or padding; of a norm with one value to norm
+            name = config.discriminator["name"]
+            raise ConfigError(
+                f"data.crop_size: {height}x{width} is too small for the {name} discriminator; "
+                f"take larger crops or change discriminator.{probe.depth}"
+            ) from None
 
 
 def judge(critic: nn.Module, real: Tensor, fake: Tensor, kind: Adversarial = "lsgan") -> Tensor:

@@ -46,7 +46,8 @@ class CycleGAN(Algorithm):
         clamp: keep discriminator weights within +-clamp (Arjovsky et al. 2017); 0 leaves them free
         gradient_penalty: weight of wgan-gp's penalty
         r1: weight of the penalty on the discriminators' gradients at real pictures (Mescheder et al. 2018); 0 is none
-        r1_every: updates of the discriminators between two penalties, each then so many times as heavy
+        r1_every: discriminator losses between two penalties, each then so many times as heavy; with
+            training.accumulate those are of micro-batches, several an update
     """
 
     takes_masks = True

@@ -14,11 +14,14 @@ from cyclegan.config import Config, ConfigError
 from cyclegan.losses import Adversarial, gan_loss
 from cyclegan.replay import ReplayPool
 
+ENOUGH = 50
+
 
 class DistanceGAN(Algorithm):
     """One generator from A to B and one discriminator; equations 6 and 7.
 
     The paper measures mean and deviation of all distances before training; here they are those of the last ones seen.
+    Until ENOUGH are known (or all that are remembered) the distance loss is 0: a deviation of a few is no measure.
 
     Args:
         adversarial: lsgan, vanilla, nonsaturating, hinge or wgan
@@ -56,8 +59,9 @@ class DistanceGAN(Algorithm):
         self.seen_a.add(before)
         self.seen_b.add(self._distances(batch["B"]))
         apart = self.seen_a.standardised(before) - self.seen_b.standardised(after)
+        weight = self.distance if self.seen_a.enough() and self.seen_b.enough() else 0.0
         adversarial = gan_loss(self.D(fake), self.adversarial)
-        yield "generators", {"adversarial_B": adversarial, "distance": self.distance * apart.abs().mean()}
+        yield "generators", {"adversarial_B": adversarial, "distance": weight * apart.abs().mean()}
         yield "discriminators", {"B": judge(self.D, batch["B"], self.past.swap(fake), self.adversarial)}
 
     def _distances(self, images: Tensor) -> Tensor:
@@ -81,8 +85,11 @@ class Distances(nn.Module):
     def add(self, distances: Tensor) -> None:
         self.values = [*self.values, *distances.detach().cpu()][-self.size :]
 
+    def enough(self) -> bool:
+        return len(self.values) >= min(ENOUGH, self.size)
+
     def standardised(self, distances: Tensor) -> Tensor:
-        """With the mean and deviation of those remembered; the first few deviate too little to divide by."""
+        """With the mean and deviation of those remembered."""
         known = torch.stack(self.values).to(distances)
         return (distances - known.mean()) / known.std(correction=0).clamp(min=0.01)
 

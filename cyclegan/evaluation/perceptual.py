@@ -13,8 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cyclegan.evaluation.extractors import MissingPackageError
-from cyclegan.networks.pretrained import WeightsError
+from cyclegan.networks.pretrained import MissingPackageError, WeightsError
 
 
 def lpips_from(

@@ -281,7 +281,7 @@ def _mark_folders(generator: nn.Module, jobs: Sequence[Job], overwrite: bool) ->
     for folder in {job.below for job in jobs if job.below is not None}:
         folder.mkdir(parents=True, exist_ok=True)
         mark = folder / MARK
-        if mark.is_file() and not overwrite and mine["sha256"] and _read_mark(mark) != mine["sha256"]:
+        if mark.is_file() and not overwrite and mine["sha256"] and not _same(mark, mine):
             raise WorkListError(
                 f"{folder} holds translations by another generator; choose another folder, or --overwrite"
             )
@@ -290,11 +290,12 @@ def _mark_folders(generator: nn.Module, jobs: Sequence[Job], overwrite: bool) ->
 
 
 def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: about.get(name) for name in ("sha256", "source", "direction", "run", "images")}
+    return {name: about.get(name) for name in ("sha256", "source", "direction", "run", "images", "style")}
 
 
-def _read_mark(mark: Path) -> str | None:
+def _same(mark: Path, mine: Mapping[str, Any]) -> bool:
     try:
-        return json.loads(mark.read_text()).get("sha256")
+        other = json.loads(mark.read_text())
+        return all(other.get(name) == mine[name] for name in ("sha256", "style"))
     except (ValueError, AttributeError):
-        return None
+        return False

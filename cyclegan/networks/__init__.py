@@ -6,13 +6,19 @@ from typing import Any
 
 from torch import nn
 
+from cyclegan.networks.adain import AdainGenerator
 from cyclegan.networks.multiscale import MultiscaleDiscriminator
 from cyclegan.networks.patchgan import PatchDiscriminator, PixelDiscriminator
 from cyclegan.networks.resnet import ResnetGenerator
 from cyclegan.networks.ugatit import UgatitDiscriminator, UgatitGenerator
 from cyclegan.networks.unet import UnetGenerator
 
-GENERATORS: dict[str, type[nn.Module]] = {"resnet": ResnetGenerator, "unet": UnetGenerator, "ugatit": UgatitGenerator}
+GENERATORS: dict[str, type[nn.Module]] = {
+    "resnet": ResnetGenerator,
+    "unet": UnetGenerator,
+    "ugatit": UgatitGenerator,
+    "adain": AdainGenerator,
+}
 DISCRIMINATORS: dict[str, type[nn.Module]] = {  # each gives a map of scores, or a list of them
     "patch": PatchDiscriminator,
     "pixel": PixelDiscriminator,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cyclegan.networks.resnet import ResnetGenerator
+from cyclegan.networks.resnet import ResnetBlock, ResnetGenerator
 
 
 class ProjectionHeads(nn.Module):
@@ -41,6 +41,8 @@ def compared_layers(generator: nn.Module, layers: Sequence[int] | None) -> tuple
     """The layers of a generator to compare, in rising order; None means its landmarks. Raises ValueError."""
     if not isinstance(generator, ResnetGenerator):
         raise ValueError("it compares features layer by layer, which of the generators only resnet gives")
+    if layers is None and not any(isinstance(layer, ResnetBlock) for layer in generator.model):
+        raise ValueError("with generator.blocks 0 there is none to compare; take one or more, or set algorithm.layers")
     chosen = sorted(set(generator.landmarks() if layers is None else layers))
     if not chosen or chosen[0] < 0 or chosen[-1] >= len(generator.model):
         raise ValueError(f"layers: {layers}, but this generator's are 0 to {len(generator.model) - 1}")

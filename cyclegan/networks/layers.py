@@ -24,7 +24,7 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module:
 
 
 class InstanceNorm(nn.InstanceNorm2d):
-    """With right gradients whatever their memory layout.
+    """With right gradients in training, whatever their memory layout.
 
     For a batch of one in channels_last, PyTorch (2.15, CPU) reads the incoming gradient as if it were contiguous. Two
     views that cost nothing forwards make it contiguous backwards.

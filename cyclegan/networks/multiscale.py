@@ -24,6 +24,8 @@ class MultiscaleDiscriminator(nn.Module):
         scales: discriminators; the smallest one's picture must still have 8 * 2**(layers - 1) pixels a side or more
     """
 
+    depth = "scales"  # the option to change where crops are small
+
     def __init__(
         self,
         in_channels: PositiveInt = 3,

@@ -21,6 +21,8 @@ class PatchDiscriminator(nn.Module):
         antialias: halve the sides by a blur after the activation instead of by a stride, as CUT's does
     """
 
+    depth = "layers"  # the option to change where crops are small
+
     def __init__(
         self,
         in_channels: PositiveInt = 3,
@@ -60,6 +62,8 @@ class PixelDiscriminator(nn.Module):
         norm: instance, batch, group or none
         spectral: spectral normalisation of every convolution (Miyato et al. 2018)
     """
+
+    depth = "norm"
 
     def __init__(
         self,

@@ -34,6 +34,10 @@ class WeightsError(UserError, RuntimeError):
     """Weights that are not there or not what they should be; the message says what to do."""
 
 
+class MissingPackageError(UserError, ImportError):
+    """An optional package that is not installed; the message says how to install it."""
+
+
 def find_weights(weights: WeightsFile, path: Path | str | None = None, download: bool = True) -> Path:
     """The local file: `path`, else the environment variable, else torch hub's cache, else downloaded into that cache.
 

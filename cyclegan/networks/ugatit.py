@@ -149,6 +149,8 @@ class UgatitDiscriminator(nn.Module):
         local_layers: layers of the part that sees patches
     """
 
+    depth = "global_layers"  # the option to change where crops are small
+
     def __init__(
         self,
         in_channels: PositiveInt = 3,

@@ -40,15 +40,17 @@ class VggFeatures(nn.Module):
         layers: relu1_1, relu1_2, relu2_1 … relu5_4: after the activation, before the pool
         pooling: max as trained, or average (smoother: Gatys et al. 2016)
 
-    Raises ValueError for a layer that is not there.
+    Raises ValueError for a layer that is not there, and for none.
     """
 
     def __init__(self, network: Vgg = "vgg19", layers: Sequence[str] = ("relu4_1",), pooling: Pooling = "max"):
         super().__init__()
-        places = _places(network)
-        if unknown := [layer for layer in layers if layer not in places]:
-            raise ValueError(f"{network} has no layer {unknown[0]!r}; choices: {', '.join(places)}")
-        self.layers = {places[layer]: layer for layer in layers}
+        known = places(network)
+        if not layers:
+            raise ValueError("none to compare; name one or more, e.g. [relu4_1]")
+        if unknown := [layer for layer in layers if layer not in known]:
+            raise ValueError(f"{network} has no layer {unknown[0]!r}; choices: {', '.join(known)}")
+        self.layers = {known[layer]: layer for layer in layers}
         self.features = _convolutions(network, pooling)[: max(self.layers) + 1]
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
@@ -86,15 +88,15 @@ def load_vgg(
     return vgg.eval().requires_grad_(False)
 
 
-def _places(network: Vgg) -> dict[str, int]:
+def places(network: Vgg) -> dict[str, int]:
     """Where each activation is among torchvision's `features`."""
-    places, place = {}, 0
+    found, place = {}, 0
     for block, count in enumerate(CONVOLUTIONS[network], 1):
         for convolution in range(1, count + 1):
-            places[f"relu{block}_{convolution}"] = place + 1
+            found[f"relu{block}_{convolution}"] = place + 1
             place += 2
         place += 1  # the pool
-    return places
+    return found
 
 
 def _convolutions(network: Vgg, pooling: Pooling) -> nn.Sequential:

@@ -14,6 +14,7 @@ from cyclegan.config import NAMED, Config
 from cyclegan.errors import UserError
 from cyclegan.training.journal import read_metrics
 from cyclegan.training.remarks import Remark, read_remarks
+from cyclegan.training.rollback import rollbacks
 
 
 class ReportError(UserError, ValueError):
@@ -45,10 +46,17 @@ def read_contents(folder: Path) -> Contents:
         folder.resolve().name,
         lines,
         sheets,
-        read_remarks(log / "remarks.jsonl"),
+        [*_rollbacks(log), *read_remarks(log / "remarks.jsonl")],
         _read_config(folder / "config.yaml"),
         _read_environment(log / "environment.json"),
     )
+
+
+def _rollbacks(log: Path) -> list[Remark]:
+    return [
+        Remark(line["images"], "rollback", f"went back to {line['to']:,} images: {line['why']}", line["images"])
+        for line in rollbacks(log)
+    ]
 
 
 def _neighbours(folder: Path) -> str:

@@ -173,9 +173,13 @@ def read_state(state: Path) -> tuple[dict, list[dict]]:
 
 
 def abandon_newer(states: Path, state: Path) -> None:
-    """After going back to `state`: later ones of the same run keep their files, but are no longer gone on from."""
-    for other in all_states(states):
-        if state.parent.resolve() == states.resolve() and other.name > state.name:
+    """After going back to `state`: later ones of the run keep their files, but are no longer gone on from.
+
+    `state` may be another run's: then so may one of as many images.
+    """
+    own = state.parent.resolve() == states.resolve()
+    for other in reversed(all_states(states)):  # the newest first: killed in between, no later one is left
+        if other.name > state.name or (other.name == state.name and not own):
             target = other.with_name(f"{other.name}.abandoned")
             shutil.rmtree(target, ignore_errors=True)
             other.rename(target)

@@ -41,6 +41,7 @@ COPYING_SHARE, COPYING_SHEETS = 0.05, 3  # change relative to contrast; 0.25 and
 INVERTED, INVERTED_SHEETS = -0.3, 2  # correlation of brightness; above 0.75 in runs that learn
 COLLAPSED_SHARE, COLLAPSED_SHEETS = 0.1, 2  # variety relative to that of the inputs; above 0.45 in runs that learn
 
+SPOILED = ("diverging", "inverted", "collapsed")  # the weights are bad; the others are cured by settings
 QUIET = 5  # looks in a row without it before a remark may be made again: no flapping about a threshold
 
 
@@ -59,6 +60,7 @@ class Doctor:
         self.bin_began = 0
         self.lowest: dict[str, float] = {}
         self.complaints: dict[str, dict[str, int]] = {}
+        self.sound = {"curves": 0}  # images up to which the weights were certainly good, by what was looked at
         self.warming_up = True  # not part of the state: a resumed run has to start its loader workers, too
 
     def read(self, images: int, updates: int, values: dict[str, float]) -> list[Remark]:
@@ -67,22 +69,34 @@ class Doctor:
         if updates - self.bin_began < BIN_UPDATES:
             return []
         self._close_bin(updates)
-        return [
+        remarks = [
             *self._remarks_on_growth(images),
             *self._remarks_on_saturation(images),
             *self._remarks_on_decay(images),
             *self._remarks_on_waiting(images),
         ]
+        if not self._complains_of("diverging"):  # of a median; what began within its window may not show yet
+            self.sound["curves"] = self.bins[-SHORT - 1]["images"] if len(self.bins) > SHORT else 0
+        return remarks
+
+    def sound_until(self) -> int:
+        """Images up to which neither curves nor pictures gave reason to doubt the weights."""
+        return min(self.sound.values())
 
     def look(self, images: int, updates: int, pictures: dict[str, tuple[Tensor, Tensor]]) -> list[Remark]:
         """Take a sheet: by direction, the validation pictures and their translations, (N, C, H, W) in [-1, 1]."""
-        if updates < SETTLED_UPDATES:
-            return []
-        return [
+        remarks = [
             remark
             for direction, (real, fake) in pictures.items()
             for remark in self._remarks_on_pictures(images, direction, real, fake)
+            if updates >= SETTLED_UPDATES
         ]
+        if not self._complains_of("inverted", "collapsed"):
+            self.sound["pictures"] = images
+        return remarks
+
+    def _complains_of(self, *kinds: str) -> bool:
+        return any(key.split()[0] in kinds and told["seen"] for key, told in self.complaints.items())
 
     def _close_bin(self, updates: int) -> None:
         names = dict.fromkeys(name for line in self.lines for name in line)
@@ -216,7 +230,7 @@ class Doctor:
         return [line[name] for line in self.bins if name in line]
 
     def state_dict(self) -> dict[str, Any]:
-        names = ("lines", "bins", "bin_began", "lowest", "complaints")
+        names = ("lines", "bins", "bin_began", "lowest", "complaints", "sound")
         return {name: json.loads(json.dumps(vars(self)[name])) for name in names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -22,6 +22,8 @@ def new_accelerator(config: Config) -> Iterator[Accelerator]:
     """Accelerate for one run; its global state is cleared before, so that a notebook can train again."""
     gpu = torch.accelerator.is_available()
     check_speed(config, torch.accelerator.current_accelerator() if gpu else torch.device("cpu"))
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS has no deterministic products
     AcceleratorState._reset_state(reset_partial_state=False)
     accelerator = _join_the_others(
         # Said aloud: else the processes that torchrun starts on a CPU would each train alone, in the same folder.

@@ -6,6 +6,7 @@ does backward, step and zero_grad for each of them; then comes what is due by im
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, send_to_device, set_seed
+from accelerate.utils import send_to_device, set_seed
 from torch import Tensor
 from tqdm import tqdm
 
@@ -26,6 +27,7 @@ from cyclegan.data.folders import find_split
 from cyclegan.data.images import ImageError
 from cyclegan.data.paired import PairedDataset
 from cyclegan.errors import UserError
+from cyclegan.evaluation.ranks import on_first_rank
 from cyclegan.inference.generator_file import save_generator
 from cyclegan.training import checkpoint
 from cyclegan.training.chronicle import Chronicle
@@ -37,8 +39,8 @@ from cyclegan.training.rollback import (
     note_rollback,
     rollbacks,
     seed_after,
-    spoiled_since,
-    state_before,
+    sound_state,
+    spoiled,
 )
 from cyclegan.training.schedules import LearningRate
 from cyclegan.training.scoring import Scorer, best_states, summary, was_scored, write_scores
@@ -74,16 +76,31 @@ def train(config: Config | dict[str, Any] | str | Path, resume: str = "auto") ->
     Diverged for losses that are no longer finite. A signal (SIGTERM, SIGINT, SIGUSR1) saves and raises SystemExit.
     """
     config = complete_config(config if isinstance(config, Config) else load_config(config))
-    with new_accelerator(config) as accelerator:
-        while True:
-            run = Run(config, accelerator, 0 if resume == "none" else len(rollbacks(config.folder / "log")))
-            run.resume(resume)
-            try:
-                run.go()
-                return config.folder
-            except Rollback as rollback:
-                run.go_back(rollback)
+    with new_accelerator(config) as accelerator, Stopper(accelerator, config.training.max_time) as stopper:
+        if on_first_rank(lambda: _was_restarted() and checkpoint.all_states(config.folder / "state")):
+            resume = "auto"  # the command that is repeated may say where to begin, but the run is under way
+        while rollback := _attempt(config, accelerator, stopper, resume):
+            if rollback.to or resume == "none":
                 resume = "auto"
+    return config.folder
+
+
+def _was_restarted() -> bool:
+    """By torchrun's --max-restarts or Slurm's requeue."""
+    return any(int(os.environ.get(f"{by}_RESTART_COUNT") or 0) for by in ("TORCHELASTIC", "SLURM"))
+
+
+def _attempt(config: Config, accelerator: Accelerator, stopper: Stopper, resume: str) -> Rollback | None:
+    """Train to the end, or to where the run has to go back; what it held is free then."""
+    times = 0 if resume == "none" else on_first_rank(lambda: len(rollbacks(config.folder / "log")))
+    run = Run(config, accelerator, stopper, times)
+    run.resume(resume)
+    try:
+        run.go()
+    except Rollback as rollback:
+        run.go_back(rollback)
+        return rollback.with_traceback(None)
+    return None
 
 
 class Run:
@@ -92,11 +109,12 @@ class Run:
     Args:
         config: the run
         accelerator: its device and processes
+        stopper: knows when to stop
         times: how often it has gone back to an earlier state, each time with a new seed
     """
 
-    def __init__(self, config: Config, accelerator: Accelerator, times: int = 0):
-        self.config, self.accelerator, self.times = config, accelerator, times
+    def __init__(self, config: Config, accelerator: Accelerator, stopper: Stopper, times: int):
+        self.config, self.accelerator, self.stopper, self.times = config, accelerator, stopper, times
         self.seed = seed_after(config.seed, times)
         self.trainer = Trainer(config.model_copy(update={"seed": self.seed}), accelerator)
         self.progress, self.epoch_means = Progress(), Means()
@@ -136,7 +154,7 @@ class Run:
     def go(self) -> None:
         """From where the run is to its end."""
         self._start()
-        with Stopper(self.accelerator, self.config.training.max_time) as self.stopper, self._new_bar() as self.bar:
+        with self._new_bar() as self.bar:
             if self.score_due:
                 self._score()
             while self.progress.images < self.total_images:
@@ -252,8 +270,7 @@ class Run:
         if due(logging.sample_every):
             self._add_sheet()
         if self.config.training.rollbacks and (due(logging.log_every) or due(logging.sample_every)):
-            since, why = spoiled_since(self.chronicle.take_remarks())
-            self._roll_back(since, why)
+            self._roll_back(spoiled(self.chronicle.take_remarks()), self.chronicle.doctor.sound_until())
         self.save_due |= due(saving.every_images)
         finished = images >= self.total_images
         if not (self.accelerator.sync_gradients or finished):
@@ -290,34 +307,35 @@ class Run:
     def _score(self) -> None:
         """After the state is safe: what goes wrong here costs nothing else."""
         self.score_due = False
-        images = self.progress.images
+        began, images = time.monotonic(), self.progress.images
         scores = self.scorer.score(self.trainer.shown(), images)
         self.chronicle.add_scores(images, scores)
         self.say(", ".join(f"{name} {value:.5g}" for name, value in scores.items()))
         if self.accelerator.is_main_process and (state := checkpoint.state_of(self.states, images)).is_dir():
             write_scores(state, scores)
             self._drop_old_states()
+        self.stopper.slowest = max(self.stopper.slowest, time.monotonic() - began)
 
-    def _roll_back(self, since: int | None, why: str) -> None:
-        """Raise Rollback on every process if the weights are spoiled `since` so many images and the run may go back.
+    def _roll_back(self, why: str | None, sound: int) -> None:
+        """Raise Rollback on every process if the main one knows a reason why, and the run may go back once more.
 
-        Only the main process knows the doctor's remarks: the others pass None.
+        `sound` are the images up to which the weights were good: only states from before count.
         """
         if self.times >= self.config.training.rollbacks:
             return
         states = [int(state.name) for state in checkpoint.all_states(self.states)]
-        decided = [None if since is None else (state_before(since, states), why)]
-        broadcast_object_list(decided)
-        if decided[0] is not None:
-            raise Rollback(self.progress.images, *decided[0])
+        to, why = on_first_rank(lambda: (sound_state(sound, states), why))
+        if why:
+            raise Rollback(self.progress.images, to, why)
 
     def go_back(self, rollback: Rollback) -> None:
         """Make the state that `rollback` names the newest one, and let go of what this Run holds."""
         if self.accelerator.is_main_process:
-            note_rollback(self.chronicle.log, rollback)
             checkpoint.abandon_newer(self.states, checkpoint.state_of(self.states, rollback.to))
+            note_rollback(self.chronicle.log, rollback)
         for tracker in self.accelerator.trackers:
             tracker.finish()
+        self.accelerator.trackers.clear()
         self.accelerator.free_memory()
         self.say(
             f"rollback {self.times + 1} of {self.config.training.rollbacks}: from {rollback.images} images to "
@@ -326,7 +344,7 @@ class Run:
         self.accelerator.wait_for_everyone()
 
     def _give_up(self, what: str) -> None:
-        self._roll_back(self.progress.images, f"not finite: {what}")
+        self._roll_back(f"not finite: {what}", self.progress.images)
         states = checkpoint.all_states(self.states)
         good = f"the last good state is {states[-1]}" if states else "no state was saved before"
         raise Diverged(
@@ -358,8 +376,12 @@ class Run:
 
     def _drop_old_states(self) -> None:
         saving = self.config.saving
-        best = best_states(checkpoint.all_states(self.states), self.config.evaluation.best_by, saving.keep_best)
-        checkpoint.drop_old_states(self.states, saving.keep_last, best)
+        states = checkpoint.all_states(self.states)
+        kept = best_states(states, self.config.evaluation.best_by, saving.keep_best)
+        if self.config.training.rollbacks:
+            sound = sound_state(self.chronicle.doctor.sound_until(), [int(state.name) for state in states])
+            kept = kept | {checkpoint.state_of(self.states, sound)}
+        checkpoint.drop_old_states(self.states, saving.keep_last, kept)
 
     def _save_generators(self) -> None:
         config = self.config
@@ -397,7 +419,7 @@ class Run:
             self._set_aside()
             self._start_from_others()
             return
-        state = checkpoint.find_state(self.states, wanted, self.say)
+        state = on_first_rank(lambda: checkpoint.find_state(self.states, wanted, self.say))
         if state is None:
             self._start_from_others()
             return

@@ -7,13 +7,15 @@ after going back goes on with the new one.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cyclegan.errors import UserError
+from cyclegan.training.doctor import SPOILED
+from cyclegan.training.journal import read_metrics
 from cyclegan.training.remarks import Remark
 
-SPOILED = ("diverging", "inverted", "collapsed")  # settings cure the others, not other weights
 STRIDE = 1_000_003  # between two seeds: neighbours may be used for other runs
 
 
@@ -23,34 +25,34 @@ class Diverged(UserError, RuntimeError):
 
 @dataclass
 class Rollback(Exception):
-    """Raised on every process where the run should go back: after `images`, to those of a state, 0 for the start."""
+    """Raised on every process where the run should go back: after `images`, to those of a state, 0 for its start."""
 
     images: int
     to: int
     why: str
 
 
-def spoiled_since(remarks: list[Remark]) -> tuple[int | None, str]:
-    """Images when the first sign of spoiled weights was seen, and the remark; (None, "") if none is of that kind."""
-    spoiled = [remark for remark in remarks if remark.kind in SPOILED]
-    first = min(spoiled, key=lambda remark: remark.since, default=None)
-    return (first.since, first.message) if first else (None, "")
+def spoiled(remarks: list[Remark]) -> str | None:
+    """The first remark on spoiled weights, None if there is none."""
+    return next((remark.message for remark in remarks if remark.kind in SPOILED), None)
 
 
-def state_before(images: int, states: list[int]) -> int:
-    """The newest of the states (images) from before so many; 0, the start of the run, if there is none."""
-    return max((state for state in states if state < images), default=0)
+def sound_state(sound: int, states: list[int]) -> int:
+    """The newest of the states (images) whose weights are `sound` so far; 0, the start of the run, if none is."""
+    return max((state for state in states if state <= sound), default=0)
 
 
 def rollbacks(log: Path) -> list[dict]:
     """Those that the run has had, oldest first."""
     path = log / "rollbacks.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_metrics(path) if path.exists() else []
 
 
 def note_rollback(log: Path, rollback: Rollback) -> None:
     with (log / "rollbacks.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(rollback)) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def seed_after(seed: int, times: int) -> int:

@@ -17,7 +17,8 @@ def check_speed(config: Config, device: torch.device) -> None:
         device: to train on
     """
     speed, gpu = config.speed, device.type != "cpu"
-    if "fp16" in (speed.precision, os.environ.get("ACCELERATE_MIXED_PRECISION")) and not gpu:
+    asked = (speed.precision, os.environ.get("ACCELERATE_MIXED_PRECISION"))
+    if "fp16" in asked and not gpu:
         raise ConfigError("speed.precision: fp16 needs a GPU; on a CPU use bf16 or no")
     if speed.tf32 and speed.precision == "fp64":
         raise ConfigError("speed.tf32: nothing is float32 with speed.precision=fp64")
@@ -29,9 +30,21 @@ def check_speed(config: Config, device: torch.device) -> None:
         raise ConfigError("speed.compile: cannot differentiate twice, which algorithm.adversarial=wgan-gp needs")
     if speed.compile and config.algorithm.get("r1"):
         raise ConfigError("speed.compile: cannot differentiate twice, which algorithm.r1 needs")
-    if config.deterministic and gpu and config.generator["name"] == "ugatit":
-        raise ConfigError("deterministic: ugatit pads by reflection, which has no deterministic gradient on a GPU")
-    if config.deterministic and gpu and config.generator.get("padding") == "reflect":
+    if "fp16" in asked and (config.algorithm.get("r1") or config.algorithm.get("adversarial") == "wgan-gp"):
         raise ConfigError(
-            "deterministic: generator.padding=reflect has no deterministic gradient on a GPU; use zero or replicate"
+            "speed.precision: fp16 is too coarse for gradients of gradients (r1, wgan-gp); use bf16 or no"
         )
+    if config.deterministic and gpu and (option := _reflection(config)):
+        raise ConfigError(
+            f"deterministic: {option} pads by reflection, which has no deterministic gradient on a GPU; "
+            "choose another (generator.padding=zero or replicate)"
+        )
+
+
+def _reflection(config: Config) -> str | None:
+    """The option that brings padding by reflection, if one does."""
+    options = {
+        f"{section}.{key}": v for section in ("generator", "discriminator") for key, v in vars(config)[section].items()
+    }
+    reflects = {"padding": "reflect", "downsample": "antialias", "antialias": True, "name": "ugatit"}
+    return next((f"{key}={v}" for key, v in options.items() if reflects.get(key.split(".")[1]) == v), None)

@@ -201,7 +201,7 @@ class Trainer:
         for name, buffer in self.algorithm.named_buffers(recurse=False):
             buffer.copy_(state.get("algorithm", {}).get(name, buffer))
         for name, network in self.networks.items():
-            network.load_state_dict(state["networks"][name])
+            network.load_state_dict(_with_augmentation_of(network, state["networks"][name]))
         for name, optimizer in self.optimizers.items():
             configured = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
             optimizer.load_state_dict(state["optimizers"][name])
@@ -247,3 +247,10 @@ class Trainer:
             for name, child in self.algorithm.named_children()
             if name not in self.networks and child.state_dict()
         }
+
+
+def _with_augmentation_of(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A saved state, where augmentation was made adaptive or fixed since: its strength starts as configured now."""
+    own = network.state_dict()
+    kept = {key: value for key, value in state.items() if key in own or not key.startswith("diffaugment.")}
+    return {key: value for key, value in own.items() if key.startswith("diffaugment.")} | kept

@@ -67,7 +67,7 @@ def standardised(value: float, known: list[float]) -> float:
 
 @pytest.mark.parametrize("between", ["halves", "images"])
 def test_distances_are_compared_as_in_the_paper(between: str):
-    ours, batch = built("distancegan", between=between, distance=2), pair(count=3)
+    ours, batch = built("distancegan", between=between, distance=2, remembered=3), pair(count=3)
 
     def distances(images: torch.Tensor) -> list[float]:
         if between == "halves":
@@ -79,6 +79,16 @@ def test_distances_are_compared_as_in_the_paper(between: str):
     a, b, fake = (distances(images) for images in (batch["A"], batch["B"], ours.G(batch["A"])))
     apart = [abs(standardised(x, a) - standardised(y, b)) for x, y in zip(a, fake, strict=True)]
     assert terms["distance"].item() == pytest.approx(2 * sum(apart) / len(apart), rel=1e-3)
+
+
+@pytest.mark.parametrize(("remembered", "updates"), [(1000, 25), (8, 4)])
+def test_distances_count_once_mean_and_deviation_are_known(remembered: int, updates: int):
+    ours, found = built("distancegan", remembered=remembered), []
+    for _ in range(updates + 1):
+        term = dict(ours.losses(pair()))["generators"]["distance"]
+        (gradient,) = torch.autograd.grad(term, [ours.G.model[1].weight])
+        found.append((term.item() > 0, bool(gradient.any())))
+    assert found == [(False, False)] * (updates - 1) + [(True, True)] * 2  # two distances a batch: 50, or all of 8
 
 
 def test_mean_and_deviation_are_those_of_the_last_distances():

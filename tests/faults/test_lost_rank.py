@@ -43,11 +43,14 @@ def test_a_lost_rank_ends_all_and_max_restarts_goes_on_to_the_same_weights(lost:
             text=True,
         )
         before = all_states(run / "state")[-1:]
-        while all_states(run / "state")[-1:] == before:
-            assert launcher.poll() is None, launcher.communicate()[0]
-            time.sleep(0.01)
-        os.kill(rank(launcher.pid, lost), signal.SIGKILL)
-        said, _ = launcher.communicate(timeout=120)
+        try:
+            while all_states(run / "state")[-1:] == before:
+                assert launcher.poll() is None, launcher.communicate()[0]
+                time.sleep(0.01)
+            os.kill(rank(launcher.pid, lost), signal.SIGKILL)
+            said, _ = launcher.communicate(timeout=120)
+        finally:
+            launcher.kill()
         assert launcher.returncode == (0 if restarts else 1), said
     assert len(re.findall("resumed from", said)) == 2  # when started, and after the kill
     assert same_weights(run, run.with_name("whole"))

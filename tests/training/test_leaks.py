@@ -28,8 +28,7 @@ def test_memory_and_open_files_stay_flat_over_two_thousand_updates(
     while process.poll() is None:
         try:
             family = [watched, *watched.children(recursive=True)]
-            memory = sum(one.memory_info().rss for one in family) / 2**20
-            readings.append((memory, watched.num_fds()))
+            readings.append((watched.memory_info().rss / 2**20, sum(one.num_fds() for one in family)))
         except (psutil.Error, OSError):  # it has just ended
             pass
         try:
@@ -43,5 +42,5 @@ def test_memory_and_open_files_stay_flat_over_two_thousand_updates(
     with capsys.disabled():
         print(f"\nMiB by quarter {[round(m, 1) for m in memory]}, open files {files}, {len(readings)} readings")
     assert len(readings) >= 40
-    assert memory[3] < 1.02 * memory[1]
+    assert memory[3] < memory[1] + 6  # MiB: a 32x32 picture kept for each of the 1000 updates between would be 12
     assert files[3] <= files[1] + 1

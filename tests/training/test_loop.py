@@ -96,6 +96,7 @@ VARIATIONS = {
     "diffaugment": {
         "diffaugment": {"policy": ["colour", "translation", "cutout"], "p": 0.5, "target": 0.6, "ramp_images": 16}
     },
+    "deterministic": {"deterministic": True},
     "augmentation": {"data": {"A": {"augment": [{"name": "GaussNoise", "p": 1.0}]}}},
 }
 
@@ -171,6 +172,22 @@ def test_another_run_can_be_gone_on_from(options: dict):
     assert same_weights(second, first.with_name("whole"))
     with pytest.raises(checkpoint.CheckpointError, match="nowhere"):
         train(options, resume="nowhere")
+
+
+def test_going_on_from_another_run_sets_own_later_states_aside(options: dict):
+    train(merged({**options, "name": "other"}, training={"max_images": 4}))
+    run = train(merged(options, saving={"every_images": 2}))
+    other = str(run.with_name("other"))
+    train(merged(options, saving={"every_images": 2}, training={"max_images": 8}), resume=other)
+    assert [state.name for state in checkpoint.all_states(run / "state")] == ["000000006", "000000008"]
+
+
+def test_a_command_that_is_repeated_by_a_scheduler_goes_on(options: dict, monkeypatch: pytest.MonkeyPatch):
+    run = train(merged(options, training={"max_images": 8}))
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    train(options, resume="none")
+    assert not run.with_name("tiny.1").exists()
+    assert [line["images"] for line in read_metrics(run / "log" / "metrics.jsonl")][-1] == 16
 
 
 def test_a_finished_run_has_nothing_left_to_do(options: dict):

@@ -47,6 +47,9 @@ def machines() -> Iterator[list[str]]:
         pytest.skip(f"no network namespaces here: {error.stderr.strip()}")
     finally:
         for name in names:
+            left = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False).stdout
+            for pid in left.split():
+                os.kill(int(pid), signal.SIGKILL)
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
 
 

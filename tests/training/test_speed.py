@@ -49,14 +49,17 @@ def compare(options: dict, precision: str, switches: tuple[bool, bool, bool], **
         for name, value in mine.items():
             if not name.startswith("speed/"):
                 assert theirs[name] == pytest.approx(value, rel=loss, abs=loss), name
-    moved, apart = 0.0, 0.0
+    moved, apart, along = 0.0, 0.0, 0.0
     theirs = weights_of(fast)
     for name, value in weights_of(plain).items():
-        moved += (value - start[name]).double().square().sum().item()
-        apart += (value - theirs[name].to(value.dtype)).double().square().sum().item()
-    print(f"{precision} {switches}: weights {(apart / moved) ** 0.5:.1e}")
+        own, other = (value - start[name]).double(), (theirs[name] - start[name]).double()
+        moved += own.square().sum().item()
+        apart += (own - other).square().sum().item()
+        along += (own * other).sum().item()
+    print(f"{precision} {switches}: weights {(apart / moved) ** 0.5:.1e}, along float32's way {along / moved:.3f}")
     assert moved > 0
     assert (apart / moved) ** 0.5 < way
+    assert along / moved == pytest.approx(1, abs=way / 4)  # rounding goes in any direction, a wrong step along this one
 
 
 @pytest.mark.parametrize(("precision", "switches"), COMBINATIONS)
@@ -86,8 +89,22 @@ def test_what_makes_no_sense_is_refused(changes: dict, expected: str, options: d
         train({**options, **changes})
 
 
-def test_reflection_is_not_deterministic_on_a_gpu():
-    config = complete_config(load_config({"name": "x", "deterministic": True}))
-    with pytest.raises(ConfigError, match=r"deterministic.*padding"):
+@pytest.mark.parametrize(
+    ("changes", "option"),
+    [
+        ({}, "generator.padding=reflect"),
+        ({"generator": {"padding": "zero", "downsample": "antialias"}}, "generator.downsample=antialias"),
+        ({"generator": {"padding": "zero"}, "discriminator": {"antialias": True}}, "discriminator.antialias=True"),
+    ],
+)
+def test_reflection_is_not_deterministic_on_a_gpu(changes: dict, option: str):
+    config = complete_config(load_config({"name": "x", "deterministic": True, **changes}))
+    with pytest.raises(ConfigError, match=f"deterministic: {option}"):
         check_speed(config, torch.device("cuda"))
     check_speed(config, torch.device("cpu"))
+
+
+def test_fp16_is_too_coarse_for_gradients_of_gradients():
+    config = complete_config(load_config({"name": "x", "speed": {"precision": "fp16"}, "algorithm": {"r1": 1}}))
+    with pytest.raises(ConfigError, match=r"fp16.*r1"):
+        check_speed(config, torch.device("cuda"))

@@ -112,6 +112,7 @@ def test_lpips_is_the_packages(options: dict, tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("terms", "words"),
     [
+        ({"vgg": 1, "vgg_layers": []}, r"terms\.vgg_layers: none to compare; name one or more"),
         ({"vgg": 1, "vgg_layers": ["relu9_1"]}, r"terms\.vgg_layers: vgg19 has no layer 'relu9_1'"),
         ({"lpips": 1}, r"terms\.lpips_weights: name torchvision's file"),
         ({"ms_ssim": 1}, r"terms\.ms_ssim: five scales need sides of at least 176"),

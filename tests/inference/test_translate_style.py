@@ -1,0 +1,93 @@
+"""`translate` and `export` of generators that take a style."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cyclegan.commands import export, run, translate
+from cyclegan.inference.generator_file import load_generator, save_generator
+from cyclegan.networks import build_generator
+from cyclegan.networks.initialize import initialize
+from tests.conftest import write_pictures
+
+ABOUT = {"direction": "AtoB", "input": {"channels": 3, "background": "white"}, "output": {"channels": 3}, "run": "x"}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    generator = initialize(build_generator({"name": "adain", "layer": "relu2_1"}), "kaiming")
+    save_generator(tmp_path / "AtoB.safetensors", generator, ABOUT)
+    write_pictures(tmp_path / "content", 2)
+    write_pictures(tmp_path / "style", 2, seed=5)
+    return tmp_path
+
+
+def translated(source: Path, name: str, *more: str | Path) -> np.ndarray:
+    given = [source / "AtoB.safetensors", source / "content", "-o", source / name, "--device", "cpu", *more]
+    given += ["--precision", "fp32"]
+    assert run("cyclegan translate", translate.main, [str(value) for value in given]) == 0
+    return np.asarray(Image.open(source / name / "00.png"), dtype=float)
+
+
+def test_translate_takes_styles_weights_and_strength(source: Path):
+    one, two = sorted((source / "style").iterdir())
+    first, second = translated(source, "first", "--style", one), translated(source, "second", "--style", two)
+    assert np.abs(first - second).mean() > 1
+    heavy = translated(source, "heavy", "--style", one, two, "--style-weights", "1", "0")
+    assert np.array_equal(heavy, first)
+    mixed = translated(source, "mixed", "--style", one, two)
+    assert 0 < np.abs(mixed - first).mean() < np.abs(second - first).mean()
+    none = [translated(source, f"none{n}", "--style", style, "--strength", "0") for n, style in enumerate((one, two))]
+    assert np.array_equal(*none)
+
+
+def test_results_of_two_styles_do_not_get_mixed_in_a_folder(source: Path, capsys):
+    one, two = sorted((source / "style").iterdir())
+    translated(source, "out", "--style", one)
+    translated(source, "out", "--style", one)
+    given = [source / "AtoB.safetensors", source / "content", "-o", source / "out", "--style", two, "--device", "cpu"]
+    assert run("cyclegan translate", translate.main, [str(value) for value in given]) == 1
+    assert "holds translations by another generator" in capsys.readouterr().err
+
+
+def test_an_exported_file_keeps_the_style(source: Path):
+    style = next((source / "style").iterdir())
+    given = [source / "AtoB.safetensors", "--format", "pt2", "-o", source / "x.pt2", "--style", style]
+    assert run("cyclegan export", export.main, [str(value) for value in given]) == 0
+    generator = load_generator(source / "AtoB.safetensors")
+    image = torch.rand(1, 3, 32, 40) * 2 - 1
+    unstyled = generator(image)
+    generator.take_style([torch.from_numpy(np.array(Image.open(style))).permute(2, 0, 1)[None] / 127.5 - 1])
+    found = torch.export.load(source / "x.pt2").module()(image)
+    assert torch.allclose(found, generator(image), atol=1e-4) and not torch.allclose(found, unstyled, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--strength", "1.5"], "--style: strength: 0 to 1 expected, found 1.5"),
+        (["--style", "STYLE", "--style-weights", "1", "2"], "--style: style weights: one, at least 0, for each of 1"),
+        (["--style", "gone.png"], "gone.png"),
+    ],
+)
+def test_a_mistake_is_one_line(source: Path, more: list[str], words: str, capsys):
+    style = str(next((source / "style").iterdir()))
+    given = [str(source / "AtoB.safetensors"), str(source / "content"), "-o", str(source / "out"), "--device", "cpu"]
+    given += [style if value == "STYLE" else value for value in more]
+    assert run("cyclegan translate", translate.main, given) == 1
+    err = capsys.readouterr().err
+    assert words in err and err.count("\n") == 1
+
+
+def test_other_generators_take_no_style(source: Path, capsys):
+    torch.manual_seed(0)
+    save_generator(source / "r.safetensors", build_generator({"name": "resnet", "width": 4, "blocks": 1}), ABOUT)
+    given = [source / "r.safetensors", source / "content", "-o", source / "o", "--style", source / "style" / "00.png"]
+    assert run("cyclegan translate", translate.main, [str(value) for value in given]) == 1
+    assert "only adain's take any" in capsys.readouterr().err

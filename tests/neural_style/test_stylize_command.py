@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cyclegan.commands import run
+from cyclegan.commands.stylize import main
+from tests.conftest import write_pictures
+
+TINY = ["--backbone", "squeezenet", "--weights", "random", "--content-layers", "relu1", "--style-layers", "relu1"]
+TINY += ["fire2=0.5", "--steps", "4", "--size", "40", "--device", "cpu"]
+pytestmark = pytest.mark.filterwarnings("ignore:squeezenet has random weights")
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    write_pictures(tmp_path / "content", 2, side=48)
+    write_pictures(tmp_path / "style", 2, side=40, seed=7)
+    return tmp_path
+
+
+def stylize(*arguments: str | Path) -> int:
+    return run("cyclegan stylize", main, [str(argument) for argument in (*arguments, *TINY)])
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB"), dtype=float)
+
+
+def test_a_folder_is_painted_with_curve_and_steps_and_not_twice(folders: Path, capsys):
+    out, style = folders / "out", folders / "style" / "00.png"
+    given = (folders / "content", style, "-o", out, "--every", "2", "--log", folders / "curve.jsonl", "--levels", "1")
+    assert stylize(*given) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["00.png", "00.steps", "01.png", "01.steps"]
+    assert [path.name for path in sorted((out / "00.steps").iterdir())] == ["0-00002.png", "0-00004.png"]
+    assert pixels(out / "00.png").shape == (40, 40, 3)
+    assert np.array_equal(pixels(out / "00.png"), pixels(out / "00.steps" / "0-00004.png"))
+    lines = [json.loads(line) for line in (folders / "curve.jsonl").read_text().splitlines()]
+    assert len(lines) == 8 and {"picture", "level", "step", "lr", "content", "style", "loss"} <= set(lines[0])
+    assert lines[3]["loss"] < lines[0]["loss"]
+    assert stylize(*given) == 0
+    assert "0 painted" in capsys.readouterr().err
+
+
+def test_several_styles_masks_and_one_file(folders: Path):
+    Image.fromarray(np.repeat(np.array([[255, 0]], np.uint8), 20, 1).repeat(40, 0)).save(folders / "left.png")
+    Image.fromarray(np.repeat(np.array([[0, 255]], np.uint8), 20, 1).repeat(40, 0)).save(folders / "right.png")
+    target = folders / "made" / "one.jpg"
+    styles = sorted((folders / "style").iterdir())
+    masks = ("--mask", folders / "left.png", folders / "right.png", "--style-weights", "0.7", "0.3")
+    assert stylize(folders / "content" / "00.png", *styles, "-o", target, *masks, "--start", "0.5") == 0
+    assert pixels(target).shape == (40, 40, 3)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--mask", "a.png", "b.png"], "--mask: one for each of 1 styles expected, found 2"),
+        (["--content-layers", "relu9"], "squeezenet has no layer 'relu9'; choices: relu1"),
+        (["--levels", "2"], "levels: the coarsest has sides of 20 pixels"),
+        (["--style-scale", "0"], "style_scale: expected above 0"),
+        (["--device", "nowhere"], "device nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line(folders: Path, more: list[str], words: str, capsys):
+    given = [folders / "content", folders / "style" / "00.png", "-o", folders / "out", *TINY, *more]
+    assert run("cyclegan stylize", main, [str(argument) for argument in given]) == 1
+    err = capsys.readouterr().err
+    assert words in err and err.count("\n") == 1
+
+
+def test_a_picture_that_cannot_be_read_does_not_stop_the_others(folders: Path, capsys):
+    (folders / "content" / "00.png").write_bytes(b"no picture")
+    assert stylize(folders / "content", folders / "style" / "00.png", "-o", folders / "out") == 1
+    assert (folders / "out" / "01.png").is_file() and "00.png" in capsys.readouterr().err
