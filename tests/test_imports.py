@@ -12,6 +12,7 @@ BASE = {"errors", "whole_files", "devices"}
 ALLOWED = {
     "errors": set(),
     "whole_files": set(),
+    "arguments": set(),
     "devices": {"errors"},
     "config": BASE,
     "losses": set(),

@@ -105,9 +105,7 @@ def _check(options: argparse.Namespace, generated: str) -> None:
     if options.cycle:
         config_of(Path(options.generated), "--cycle")
     if options.sifid and not options.truth:
-        raise EvaluationError(
-            "--sifid compares GENERATED with pictures of the same names: name their folder by --truth"
-        )
+        raise EvaluationError("--sifid compares GENERATED with pictures of its names: name their folder by --truth")
     if options.lpips_weights and not options.lpips_weights.is_file():
         raise EvaluationError(f"--lpips-weights: no file {options.lpips_weights}")
     for folder in filter(None, (options.source, options.truth)):

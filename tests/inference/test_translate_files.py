@@ -323,6 +323,7 @@ def test_a_pattern_with_dots_behind_its_wildcard_is_refused(tmp_path):
 
 def test_a_target_that_climbs_out_of_folders_yet_to_be_made_is_refused(tmp_path):
     out = tmp_path / "out"
+    out.mkdir()
     job = Job(tmp_path / "a.png", out / "new" / ".." / ".." / "a.png", out)
     with pytest.raises(WorkListError, match="outside"):
         job.make_folder()
