@@ -69,7 +69,10 @@ OTHERS = {
     "gcgan": {"algorithm": {"pool": 1000}},
     "pix2pix": {"algorithm": {"direction": "both"}, "data": {"pairing": "paired"}},
 }
-OWN = {"distancegan"}  # what each process has seen by itself enters its losses
+OWN = {
+    "distancegan",  # what each process has seen by itself enters its losses
+    "adain",  # and here the style that its generator keeps
+}
 
 
 @pytest.mark.slow
