@@ -88,8 +88,8 @@ class Doctor:
         remarks = [
             remark
             for direction, (real, fake) in pictures.items()
+            if updates >= SETTLED_UPDATES  # before it nothing is judged: a remark that is not said would count as said
             for remark in self._remarks_on_pictures(images, direction, real, fake)
-            if updates >= SETTLED_UPDATES
         ]
         if not self._complains_of("inverted", "collapsed"):
             self.sound["pictures"] = images

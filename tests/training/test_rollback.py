@@ -43,6 +43,15 @@ def test_what_began_within_the_window_of_a_curve_is_not_taken_for_sound():
     assert 4500 <= doctor.sound_until() <= 5000
 
 
+def test_pictures_of_unsettled_generators_are_not_judged_and_leave_nothing_behind():
+    doctor, real = Doctor(), torch.rand(4, 3, 8, 8) * 2 - 1
+    for updates in (100, 500, 900):
+        assert doctor.look(updates, updates, {"AtoB": (real, -real)}) == []
+    assert doctor.complaints == {}
+    said = [doctor.look(updates, updates, {"AtoB": (real, -real)}) for updates in (1000, 2000)]
+    assert [[remark.kind for remark in remarks] for remarks in said] == [[], ["inverted"]]
+
+
 def test_a_picture_makes_all_since_the_last_good_one_doubtful():
     doctor, real = Doctor(), torch.rand(4, 3, 8, 8) * 2 - 1
     for images in (1000, 2000, 3000):
