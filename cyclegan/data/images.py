@@ -67,9 +67,7 @@ def read_layers(path: Path | str, channels: int = 3, background: str = "white") 
                 deep = _bits(image, Path(path)) > 8
                 image.load()  # turns TIFF and takes its EXIF tag away; left to exif_transpose it would turn twice
                 if deep:
-                    pixels = _deep_pixels(image, path)
-                    alpha = pixels[..., -1] if pixels.shape[2] in (2, 4) else None
-                    return _with_channels(_composited(pixels, background), channels), alpha
+                    return deep_layers(_deep_pixels(image, path), channels, background)
                 return shallow_layers(image, channels, background)
     except ImageError:
         raise
@@ -124,6 +122,12 @@ def shallow_layers(image: Image.Image, channels: int, background: str) -> tuple[
     mode = "RGB" if channels == 3 else "L"
     pixels = _array(image if image.mode == mode else image.convert(mode))
     return pixels if channels == 3 else pixels[..., None], alpha
+
+
+def deep_layers(pixels: np.ndarray, channels: int, background: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """`read_layers` of (height, width, 1 to 4) float32 in [0, 1]."""
+    alpha = pixels[..., -1] if pixels.shape[2] in (2, 4) else None
+    return _with_channels(_composited(pixels, background), channels), alpha
 
 
 def _array(image: Image.Image) -> np.ndarray:

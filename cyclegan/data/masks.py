@@ -45,12 +45,17 @@ def pair_masks(pictures: list[Path], root: Path, masks: Path) -> dict[Path, Path
 def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
     """(height, width) uint8, 255 where to translate. Raises ImageError if it has not its picture's size."""
     pixels = read_image(path, channels=1, background="black")[..., 0]
-    if pixels.shape != size:
+    check_size(path, pixels.shape, size)
+    return pixels if pixels.dtype == np.uint8 else np.rint(pixels * 255).astype(np.uint8)
+
+
+def check_size(path: Path, mask: tuple[int, int], picture: tuple[int, int]) -> None:
+    """Raises ImageError unless a mask has its picture's (height, width)."""
+    if mask != picture:
         raise ImageError(
-            f"mask {path} is {pixels.shape[1]}x{pixels.shape[0]}, its picture {size[1]}x{size[0]} (width x height): "
+            f"mask {path} is {mask[1]}x{mask[0]}, its picture {picture[1]}x{picture[0]} (width x height): "
             "they must be of one size"
         )
-    return pixels if pixels.dtype == np.uint8 else np.rint(pixels * 255).astype(np.uint8)
 
 
 def mask_tensor(mask: np.ndarray) -> Tensor:

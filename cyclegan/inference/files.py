@@ -22,10 +22,12 @@ from cyclegan.data.images import ImageError
 from cyclegan.data.masks import read_mask
 from cyclegan.devices import default_device
 from cyclegan.inference.generator_file import load_generator
+from cyclegan.inference.large_files import translate_large
 from cyclegan.inference.picture_files import (
     FORMATS,
     Picture,
     count_pixels,
+    pasted,
     picture_of,
     pixel_limit,
     read_picture,
@@ -154,6 +156,7 @@ def translate_files(
 
 
 Outcome = tuple[Job, str | None]  # a job and why it failed
+Result = Picture | str | None  # to be written, why there is none, or written already
 
 
 class _Pipeline:
@@ -216,10 +219,12 @@ class _Pipeline:
             self.free.put(translator)
         return [disk.submit(self._write, job, result) for job, result in results]
 
-    def _translated(self, translator: Translator, group: list[tuple[Job, Any]]) -> list[tuple[Job, Picture | str]]:
+    def _translated(self, translator: Translator, group: list[tuple[Job, Any]]) -> list[tuple[Job, Result]]:
         jobs, pictures = zip(*group, strict=True)
         try:
             if pictures[0] is None:
+                if translate_large(translator, jobs[0], self.quality):
+                    return [(jobs[0], None)]
                 pictures = [read_picture(jobs[0].source, translator.channels, translator.background)]
             if isinstance(pictures[0], str):
                 return group
@@ -230,8 +235,8 @@ class _Pipeline:
                 return [(jobs[0], _reason(error))]
             return [result for one in group for result in self._translated(translator, [one])]
 
-    def _write(self, job: Job, result: Picture | str) -> Outcome:
-        if isinstance(result, str):
+    def _write(self, job: Job, result: Result) -> Outcome:
+        if not isinstance(result, Picture):
             return job, result
         try:
             job.make_folder()
@@ -248,10 +253,7 @@ def _pasted(job: Job, picture: Picture, result: Picture) -> Picture:
         return result
     if picture.pixels.shape != result.pixels.shape:
         raise ImageError(f"{job.source}: with a mask, a generator must give as many channels as it takes")
-    share = read_mask(job.mask, picture.size)[..., None] / np.float32(255)
-    translated = result.pixels / np.float32(65535) if result.pixels.dtype == np.uint16 else result.pixels  # of tiles
-    pixels = share * translated + (1 - share) * picture.pixels
-    return result.with_pixels(pixels if picture.deep else np.rint(pixels).astype(np.uint8))
+    return result.with_pixels(pasted(read_mask(job.mask, picture.size), result.pixels, picture.pixels))
 
 
 def _ahead(jobs: Sequence[Job], disk: ThreadPoolExecutor, read: Any, count: int) -> Iterator[tuple[Job, Any]]:

@@ -17,14 +17,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from cyclegan.data.images import ImageError, read_layers, shallow_layers
+from cyclegan.inference.exif import about, add_to_tiff, exif_of, png_chunk
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".ppm": "PPM"}
 FORMATS |= {".tif": "TIFF", ".tiff": "TIFF", ".jpe": "JPEG", ".jfif": "JPEG"}
 DEEP_FORMATS = ("PNG", "TIFF", "PPM")  # the others hold 8 bits
 CLEAR_FORMATS = ("PNG", "TIFF", "WEBP")  # the others hold no opacity
-# EXIF tags that tell about a picture and not how its file holds it (of a TIFF, Pillow gives those too): names and
-# descriptions, camera, resolution, program, time, artist, host, rating, copyright, EXIF and GPS parts, Windows' texts
-KEPT_TAGS = {269, 270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 33432, 34665, 34853, *range(40091, 40096)}
 
 
 @dataclass(frozen=True)
@@ -93,15 +91,15 @@ def read_picture(path: Path | str, channels: int = 3, background: str = "white")
     """
     count_pixels(path)
     pixels, alpha = read_layers(path, channels, background)
-    with Image.open(path) as image:
-        return Picture(pixels, alpha, image.info.get("icc_profile"), _exif(image))
+    profile, exif, _ = about(path)
+    return Picture(pixels, alpha, profile, exif)
 
 
 def picture_of(image: Image.Image | np.ndarray, channels: int = 3, background: str = "white") -> Picture:
     """A picture in memory: Pillow's, or an array (height, width[, 1 or 3]) of uint8, uint16 or float in [0, 1]."""
     if isinstance(image, Image.Image) and not image.mode.startswith("I;16"):
         pixels, alpha = shallow_layers(image, channels, background)
-        return Picture(pixels, alpha, image.info.get("icc_profile"), _exif(image))
+        return Picture(pixels, alpha, image.info.get("icc_profile"), exif_of(image))
     pixels = np.asarray(image)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
@@ -153,18 +151,6 @@ def write_picture(picture: Picture, file: BinaryIO, format: str, quality: int = 
     file.write(buffer.getbuffer())
 
 
-def _exif(image: Image.Image) -> bytes | None:
-    """Without the orientation and the layout of a TIFF; None if there is none, or none that Pillow understands."""
-    exif = Image.Exif()
-    try:
-        exif.load(image.getexif().tobytes())  # a copy, because Pillow turns a picture by what it finds in its own
-        for tag in set(exif) - KEPT_TAGS:
-            del exif[tag]
-        return exif.tobytes() if len(exif) else None
-    except Exception:  # it has many for damaged tags, which are no reason to lose the picture
-        return None
-
-
 def with_bits(values: np.ndarray, bits: int) -> np.ndarray:
     """uint8, uint16 or floats in [0, 1] as 8 or 16 bits."""
     if values.dtype == np.uint8:
@@ -172,6 +158,21 @@ def with_bits(values: np.ndarray, bits: int) -> np.ndarray:
     if values.dtype == np.uint16:
         return values if bits == 16 else np.rint(values / np.float32(257)).astype(np.uint8)
     return np.rint(values * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def pasted(mask: np.ndarray, translated: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """What is translated where the mask is white, a picture's own pixels where it is black.
+
+    mask: (height, width), uint8 or floats in [0, 1]
+    translated, own: (height, width, channels), each uint8, uint16 or floats in [0, 1]
+
+    Returns uint8 if the picture's own are, else floats.
+    """
+    share = with_bits(mask, 8)[..., None] / np.float32(255)
+    if own.dtype == np.uint8:
+        return np.rint(share * translated + (1 - share) * own).astype(np.uint8)
+    white = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(translated.dtype, 1)
+    return share * (translated / np.float32(white)) + (1 - share) * own
 
 
 def _deep_layers(picture: Picture) -> np.ndarray:
@@ -195,9 +196,7 @@ def _deep_png(picture: Picture) -> bytes:
     if picture.exif:
         chunks.append((b"eXIf", picture.exif.removeprefix(b"Exif\0\0")))
     chunks += [(b"IDAT", zlib.compress(data.data, 6)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
-    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(name, body) for name, body in chunks)
 
 
 def _deep_tiff(picture: Picture) -> bytes:
@@ -223,7 +222,12 @@ def _deep_tiff(picture: Picture) -> bytes:
         tags.append((338, 3, struct.pack("<H", 2)))  # the extra sample is opacity
     if picture.profile:
         tags.append((34675, 7, picture.profile))
-    return _tiff(tags, strip + b"\0" * (len(strip) % 2))
+    encoded = _tiff(tags, strip + b"\0" * (len(strip) % 2))
+    if not picture.exif:
+        return encoded
+    file = io.BytesIO(encoded)
+    add_to_tiff(file, picture.exif)
+    return file.getvalue()
 
 
 def _tiff(tags: list[tuple[int, int, bytes]], body: bytes) -> bytes:

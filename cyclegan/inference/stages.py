@@ -7,7 +7,6 @@ what is on its way, and what a `Stored` stage keeps in a scratch file.
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cyclegan.data.images import to_tensor
+from cyclegan.inference.scratch import check_space, release
 from cyclegan.inference.shared_norms import Moments
 
 
@@ -69,7 +69,9 @@ class Pixels(Stage):
         self.pixels, self.device = pixels, device
 
     def window(self, box: Box) -> Tensor:
-        return to_tensor(self.pixels[box.top : box.bottom, box.left : box.right]).to(self.device)[None]
+        image = to_tensor(self.pixels[box.top : box.bottom, box.left : box.right])
+        release(self.pixels)
+        return image.to(self.device)[None]
 
 
 class Padded(Stage):
@@ -200,7 +202,7 @@ class Stored(Stage):
         self.line = self.channels * 4  # bytes of one place: (height, width, channels) float32
         self.file = tempfile.TemporaryFile(dir=scratch, buffering=0)  # noqa: SIM115, it lives as long as the stage
         self.sums = Moments()
-        _check_space(scratch, self.line * self.height * self.width)
+        check_space(scratch, self.line * self.height * self.width)
         for box in source.boxes():
             values = source.window(box)
             self.sums.add(values)
@@ -226,9 +228,3 @@ class Stored(Stage):
 
     def _seek(self, row: int, column: int) -> None:
         self.file.seek((row * self.width + column) * self.line)
-
-
-def _check_space(scratch: Path | None, needed: int) -> None:
-    free = shutil.disk_usage(scratch or tempfile.gettempdir()).free
-    if free < needed:
-        raise OSError(f"{needed / 1e9:.1f} GB more are needed and {free / 1e9:.1f} GB are free")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cyclegan.data.images import to_bytes
 from cyclegan.inference.blended_tiles import blended
 from cyclegan.inference.exact_tiles import TilingError, exact
+from cyclegan.inference.scratch import release
 from cyclegan.inference.stages import Padded
 from cyclegan.inference.translate import padded_sides
 from cyclegan.networks.ugatit import UgatitGenerator
@@ -87,6 +88,7 @@ def translate_tiled(
         part = out[box.top : box.bottom, box.left : box.right]
         values = values[0, :, : part.shape[0], : part.shape[1]].float().clamp(-1, 1).cpu()
         part[...] = to_pixels(values, out.dtype)
+        release(out)
     return out
 
 

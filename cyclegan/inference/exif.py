@@ -1,0 +1,91 @@
+"""EXIF of picture files: read without their pixels, and put into files that are already encoded."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from cyclegan.data.images import ORIENTATION, ImageError
+
+# EXIF tags that tell about a picture and not how its file holds it (of a TIFF, Pillow gives those too): names and
+# descriptions, camera, resolution, program, time, artist, host, rating, copyright, EXIF and GPS parts, Windows' texts
+KEPT_TAGS = {269, 270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 33432, 34665, 34853, *range(40091, 40096)}
+PARTS = (34665, 34853)  # directories of their own: EXIF and GPS
+
+
+def exif_of(image: Image.Image) -> bytes | None:
+    """Without the orientation and the layout of a TIFF; None if there is none, or none that Pillow understands."""
+    exif = Image.Exif()
+    try:
+        exif.load(image.getexif().tobytes())  # a copy, because Pillow turns a picture by what it finds in its own
+        for tag in set(exif) - KEPT_TAGS:
+            del exif[tag]
+        return exif.tobytes() if len(exif) else None
+    except Exception:  # it has many for damaged tags, which are no reason to lose the picture
+        return None
+
+
+def about(path: Path | str) -> tuple[bytes | None, bytes | None, int]:
+    """(ICC profile, EXIF, orientation) of a file. Nothing but its head is decoded."""
+    with open(path, "rb") as file, Image.open(_without_pixels(file) or file) as image:
+        return image.info.get("icc_profile"), exif_of(image), image.getexif().get(ORIENTATION, 1)
+
+
+def _without_pixels(file: BinaryIO) -> BinaryIO | None:
+    """A PNG of one pixel with all else that a PNG has, as Pillow looks for EXIF behind the pixels; None for others."""
+    signature = file.read(8)
+    if signature != b"\x89PNG\r\n\x1a\n":
+        file.seek(0)
+        return None
+    chunks = [signature]
+    while len(head := file.read(8)) == 8:
+        length, name = struct.unpack(">I4s", head)
+        if name == b"IDAT":
+            file.seek(length + 4, io.SEEK_CUR)
+            if chunks[-1][4:8] != b"IDAT":
+                chunks.append(png_chunk(b"IDAT", zlib.compress(bytes(9))))
+            continue
+        body = file.read(length)
+        file.read(4)
+        if name == b"IHDR":
+            body = struct.pack(">II", 1, 1) + body[8:12] + b"\0"  # not interlaced
+        chunks.append(png_chunk(name, body))
+    return io.BytesIO(b"".join(chunks))
+
+
+def png_chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def splice(encoded: BinaryIO, format: str, exif: bytes) -> tuple[bytes, bytes]:
+    """What begins a PNG or JPEG and the EXIF that goes behind it; `encoded` stands at the rest. Raises ImageError."""
+    if format == "PNG":
+        return encoded.read(33), png_chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))  # behind IHDR
+    if len(exif) > 65533:
+        raise ImageError(f"{len(exif)} bytes of EXIF are more than a JPEG holds")
+    return encoded.read(2), b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+
+
+def add_to_tiff(file: BinaryIO, exif: bytes) -> None:
+    """Append a directory with the tags of the first one and those of `exif`, and make it the first."""
+    file.seek(0)
+    head = file.read(16)
+    tags = ImageFileDirectory_v2(head if head[2] == 43 else head[:8])  # 43: BigTIFF, with places of 64 bits
+    file.seek(tags.next)
+    tags.load(file)
+    tags.update(dict(tags))  # parsed now, because `tobytes` writes no others
+    known = Image.Exif()
+    known.load(exif)
+    for tag in known:
+        tags[tag] = known.get_ifd(tag) if tag in PARTS else known[tag]
+    place = file.seek(0, io.SEEK_END)
+    place += file.write(b"\0" * (place % 2))
+    file.write(tags.tobytes(place))
+    file.seek(8 if head[2] == 43 else 4)
+    file.write(struct.pack("<Q" if head[2] == 43 else "<I", place))
