@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="of torch (%(default)s)")
     parser.add_argument("--sides", type=int, nargs="+", default=[2048, 4096, 8192, 16384], help="tiles, files: pixels")
     parser.add_argument("--mode", choices=["exact", "thumbnail", "never"], default="exact", help="tiles, files")
+    parser.add_argument("--format", choices=["png", "tif", "jpg"], default="png", help="files (%(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.part == "tile":
@@ -192,24 +193,30 @@ def _tile(options: argparse.Namespace) -> dict:
     return {"side": side, "mode": options.mode, "MiB": (peak.most - before) / 2**20, "seconds": seconds}
 
 
-def _anonymous() -> int:
-    """Bytes of memory that belong to this process alone; the pages of mapped files don't count."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
-    return int(line.split()[1]) * 1024
+def _anonymous(process: int | str = "self") -> int:
+    """Bytes of memory that belong to a process alone; the pages of mapped files don't count. 0 once it has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
 
 class _Peak:
-    """The most memory held inside the block, looked at a hundred times a second."""
+    """The most memory that a process holds during the block, looked at a hundred times a second."""
+
+    def __init__(self, process: int | str = "self"):
+        self.process = process
 
     def __enter__(self) -> _Peak:
-        self.most, self.over = _anonymous(), threading.Event()
+        self.most, self.over = _anonymous(self.process), threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
         return self
 
     def _watch(self) -> None:
         while not self.over.wait(0.01):
-            self.most = max(self.most, _anonymous())
+            self.most = max(self.most, _anonymous(self.process))
 
     def __exit__(self, *_: object) -> None:
         self.over.set()
@@ -218,35 +225,40 @@ class _Peak:
 
 def files(options: argparse.Namespace) -> list[dict]:
     """Peak memory and time of `cyclegan translate` on one PNG by side, beyond what it takes for a tiny one."""
-    rows = []
+    rows, tiny = [], None
     with tempfile.TemporaryDirectory() as name:
         generator = _generator(options)
         source = Path(name) / "AtoB.safetensors"
         save_generator(source, generator, generator.about)
         for side in (64, *options.sides):
             coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
-            given, result = Path(name) / f"{side}.png", Path(name) / "out" / f"{side}.png"
-            coarse.resize((side, side), Image.Resampling.BICUBIC).save(given, compress_level=1)
-            arguments = [source, given, "-o", result.parent, "--tiles", options.mode]
+            given, result = (Path(name) / way / f"{side}.{options.format}" for way in ("in", "out"))
+            given.parent.mkdir(exist_ok=True), result.parent.mkdir(exist_ok=True)
+            fast = {"compress_level": 1} if options.format == "png" else {}
+            coarse.resize((side, side), Image.Resampling.BICUBIC).save(given, **fast)
+            arguments = [source, given, "-o", result, "--tiles", options.mode]
             arguments += ["--tile-above", "65536", "--max-pixels", "0"]
             began = time.perf_counter()
-            mebibytes = _peak_of(["-m", "cyclegan", "translate", *map(str, arguments), "--precision", "fp32"], options)
-            row = {"side": side, "mode": options.mode, "peak MiB": mebibytes, "seconds": time.perf_counter() - began}
+            peaks = _peaks_of(["-m", "cyclegan", "translate", *map(str, arguments), "--precision", "fp32"], options)
+            tiny = tiny or peaks
+            row = {"side": side, "mode": options.mode, "format": options.format, "seconds": time.perf_counter() - began}
+            for kind in peaks:
+                row |= {f"{kind} MiB": peaks[kind] / 2**20, f"{kind} beyond": (peaks[kind] - tiny[kind]) / 2**20}
             rows.append(row | {"MiB of input and result": 6 * side**2 / 2**20})
-            rows[-1]["beyond the tiny picture's"] = mebibytes - rows[0]["peak MiB"]
             print(rows[-1], file=sys.stderr, flush=True)
             given.unlink(), result.unlink()
     return rows
 
 
-def _peak_of(arguments: list[str], options: argparse.Namespace) -> float:
-    """Peak resident MiB of a Python process, mapped files included."""
+def _peaks_of(arguments: list[str], options: argparse.Namespace) -> dict[str, int]:
+    """The most bytes of a Python process: its own pages, and all in memory, those of mapped files included."""
     threads = {"OMP_NUM_THREADS": str(options.threads)}
     process = subprocess.Popen([sys.executable, *arguments], env=os.environ | threads)
-    _, status, usage = os.wait4(process.pid, 0)
+    with _Peak(process.pid) as peak:
+        _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{' '.join(arguments)} failed")
-    return usage.ru_maxrss / 1024
+    return {"own": peak.most, "resident": usage.ru_maxrss * 1024}
 
 
 PARTS = {"folder": folder, "formats": formats, "tiles": tiles, "files": files}

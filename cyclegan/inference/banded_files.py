@@ -70,8 +70,9 @@ def open_banded(path: Path) -> Bands | None:
         except pyvips.Error:
             return None
         kinds = ("uchar",) if clear else ("uchar", "ushort")
-        fits = (image.width, image.height) == header.size and image.bands == LAYERS[header.mode] + clear
-        return image if fits and image.format in kinds else None
+        sides = {image.width, image.height} == set(header.size)  # Pillow has turned those of TIFF
+        fits = sides and image.bands == LAYERS[header.mode] + clear and image.format in kinds
+        return image if fits else None
 
 
 def read_banded(image: Bands, path: Path, channels: int, background: str, scratch: Path | None) -> Picture:
@@ -113,8 +114,6 @@ def rows_of(height: int) -> Iterator[slice]:
 def _mixed(band: np.ndarray, channels: int, background: str) -> tuple[np.ndarray, np.ndarray | None]:
     if band.dtype == np.uint8:
         return shallow_layers(Image.fromarray(band[..., 0] if band.shape[2] == 1 else band), channels, background)
-    if band.shape[2] == 2:
-        band = band[..., [0, 0, 0, 1]]  # as OpenCV gives it to `read_layers`
     return deep_layers(band.astype(np.float32) / 65535, channels, background)
 
 
@@ -136,9 +135,9 @@ def write_banded(
         image = _image(layers, picture.profile, format)
         try:
             if format == "PNG":
-                image.pngsave(str(path), filter="sub")
+                image.pngsave(str(path), filter="sub", keep="icc")
             elif format == "JPEG":
-                image.jpegsave(str(path), Q=quality, subsample_mode="on")  # as Pillow
+                image.jpegsave(str(path), Q=quality, subsample_mode="on", keep="icc")  # as Pillow
             else:
                 image.tiffsave(str(path), compression="deflate", bigtiff=layers.nbytes > 4e9)
         except vips().Error as error:

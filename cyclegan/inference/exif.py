@@ -73,19 +73,39 @@ def splice(encoded: BinaryIO, format: str, exif: bytes) -> tuple[bytes, bytes]:
 
 
 def add_to_tiff(file: BinaryIO, exif: bytes) -> None:
-    """Append a directory with the tags of the first one and those of `exif`, and make it the first."""
+    """Append a directory with the entries of the first one and those of `exif`, and make it the first.
+
+    file: little-endian, readable and seekable
+    """
     file.seek(0)
     head = file.read(16)
-    tags = ImageFileDirectory_v2(head if head[2] == 43 else head[:8])  # 43: BigTIFF, with places of 64 bits
-    file.seek(tags.next)
-    tags.load(file)
-    tags.update(dict(tags))  # parsed now, because `tobytes` writes no others
-    known = Image.Exif()
+    big = head[2] == 43  # BigTIFF
+    place, number, entry = ("<Q", "<Q", 20) if big else ("<I", "<H", 12)  # formats, and the size of an entry
+    head = head if big else head[:8]
+    file.seek(*struct.unpack(place, head[-struct.calcsize(place) :]))
+    (count,) = struct.unpack(number, file.read(struct.calcsize(number)))
+    entries = file.read(count * entry)
+
+    known, tags = Image.Exif(), ImageFileDirectory_v2(head)
     known.load(exif)
     for tag in known:
         tags[tag] = known.get_ifd(tag) if tag in PARTS else known[tag]
-    place = file.seek(0, io.SEEK_END)
-    place += file.write(b"\0" * (place % 2))
-    file.write(tags.tobytes(place))
-    file.seek(8 if head[2] == 43 else 4)
-    file.write(struct.pack("<Q" if head[2] == 43 else "<I", place))
+    end = file.seek(0, io.SEEK_END)
+    end += file.write(b"\0" * (end % 2))
+    directory = tags.tobytes(end)  # its entries point behind it
+    end += file.write(directory)
+    (count,) = struct.unpack_from(number, directory)
+    if count != len(tags):
+        return  # a Pillow that does not know BigTIFF
+    added = directory[struct.calcsize(number) :][: count * entry]
+
+    merged = {part[:2]: part for all in (entries, added) for part in _cut(all, entry)}
+    file.write(struct.pack(number, len(merged)))
+    file.write(b"".join(sorted(merged.values(), key=lambda part: struct.unpack_from("<H", part))))
+    file.write(struct.pack(place, 0))
+    file.seek(len(head) - struct.calcsize(place))
+    file.write(struct.pack(place, end))
+
+
+def _cut(whole: bytes, size: int) -> list[bytes]:
+    return [whole[i : i + size] for i in range(0, len(whole), size)]
