@@ -182,7 +182,7 @@ def _tile(options: argparse.Namespace) -> dict:
         band = np.random.default_rng(0).integers(0, 256, (64, side, 3), dtype=np.uint8)
         for top in range(0, side, 64):
             pixels[top : top + 64] = band // (1 + 3 * top // side)
-        before = _anonymous()
+        before = _bytes()
         with _Peak() as peak:
             began = time.perf_counter()
             if options.mode == "never":
@@ -193,30 +193,30 @@ def _tile(options: argparse.Namespace) -> dict:
     return {"side": side, "mode": options.mode, "MiB": (peak.most - before) / 2**20, "seconds": seconds}
 
 
-def _anonymous(process: int | str = "self") -> int:
-    """Bytes of memory that belong to a process alone; the pages of mapped files don't count. 0 once it has ended."""
+def _bytes(kind: str = "RssAnon", process: int | str = "self") -> int:
+    """Memory of a process, 0 once it has ended.
+
+    RssAnon: what belongs to it alone, without the pages of mapped files; VmHWM: the most that was in memory, with them
+    """
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
         return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(kind))
 
 
 class _Peak:
-    """The most memory that a process holds during the block, looked at a hundred times a second."""
-
-    def __init__(self, process: int | str = "self"):
-        self.process = process
+    """The most memory held inside the block, looked at a hundred times a second."""
 
     def __enter__(self) -> _Peak:
-        self.most, self.over = _anonymous(self.process), threading.Event()
+        self.most, self.over = _bytes(), threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
         return self
 
     def _watch(self) -> None:
         while not self.over.wait(0.01):
-            self.most = max(self.most, _anonymous(self.process))
+            self.most = max(self.most, _bytes())
 
     def __exit__(self, *_: object) -> None:
         self.over.set()
@@ -254,11 +254,14 @@ def _peaks_of(arguments: list[str], options: argparse.Namespace) -> dict[str, in
     """The most bytes of a Python process: its own pages, and all in memory, those of mapped files included."""
     threads = {"OMP_NUM_THREADS": str(options.threads)}
     process = subprocess.Popen([sys.executable, *arguments], env=os.environ | threads)
-    with _Peak(process.pid) as peak:
-        _, status, usage = os.wait4(process.pid, 0)
-    if status:
+    peaks = {"own": 0, "resident": 0}  # rusage's would begin with what this process holds
+    while process.poll() is None:
+        for name, kind in (("own", "RssAnon"), ("resident", "VmHWM")):
+            peaks[name] = max(peaks[name], _bytes(kind, process.pid))
+        time.sleep(0.01)
+    if process.returncode:
         raise SystemExit(f"{' '.join(arguments)} failed")
-    return {"own": peak.most, "resident": usage.ru_maxrss * 1024}
+    return peaks
 
 
 PARTS = {"folder": folder, "formats": formats, "tiles": tiles, "files": files}

@@ -16,15 +16,16 @@ from PIL import Image
 
 from cyclegan.data.images import ImageError, deep_layers, shallow_layers
 from cyclegan.inference.exif import about, add_to_tiff, splice
-from cyclegan.inference.picture_files import Picture
+from cyclegan.inference.picture_files import CLEAR_FORMATS, Picture
 from cyclegan.inference.scratch import release, scratch_array
 
 if TYPE_CHECKING:
     from pyvips import Image as Bands
 ROWS = 64  # of a band
-READ = ("PNG", "JPEG", "MPO", "TIFF")  # MPO: JPEG from telephones
+READ = {"PNG": "pngload", "JPEG": "jpegload", "MPO": "jpegload", "TIFF": "tiffload"}  # MPO: JPEG from telephones
 WRITTEN = ("PNG", "JPEG", "TIFF")
 LAYERS = {"1": 1, "L": 1, "I;16": 1, "I;16B": 1, "LA": 2, "P": 3, "RGB": 3, "RGBA": 4}  # of Pillow's modes, decoded
+BIG = 3_500_000_000  # bytes of pixels: more, with what comes along, may not fit into a TIFF of 32-bit places
 DENSITY = 72 / 25.4  # pixels a millimetre, what programs take for "not known"
 
 
@@ -66,8 +67,9 @@ def open_banded(path: Path) -> Bands | None:
             return None
         clear = "transparency" in header.info  # a colour that stands for nothing, which libvips makes a layer
         try:
-            image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error")
-        except pyvips.Error:
+            options = {"access": "sequential", "fail_on": "error", "unlimited": True}
+            image = pyvips.Operation.call(READ[header.format], str(path), **options)
+        except (pyvips.Error, UnicodeError):  # names that are not UTF-8
             return None
         kinds = ("uchar",) if clear else ("uchar", "ushort")
         sides = {image.width, image.height} == set(header.size)  # Pillow has turned those of TIFF
@@ -126,20 +128,19 @@ def _unturned(upright: np.ndarray, orientation: int) -> np.ndarray:
     return upright.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else upright
 
 
-def write_banded(
-    layers: np.ndarray, picture: Picture, file: BinaryIO, format: str, quality: int, scratch: Path | None
-) -> None:
-    """Encode layers, opacity last, with what else the picture has."""
+def write_banded(picture: Picture, file: BinaryIO, format: str, quality: int, scratch: Path | None) -> None:
+    """As `write_picture`, of pixels with 8 or 16 bits that lie in scratch files. Raises ImageError."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         path = Path(folder) / "encoded"
-        image = _image(layers, picture.profile, format)
+        image = _image(picture, format)
+        size = image.width * image.height * image.bands * (2 if picture.deep else 1)
         try:
             if format == "PNG":
                 image.pngsave(str(path), filter="sub", keep="icc")
             elif format == "JPEG":
                 image.jpegsave(str(path), Q=quality, subsample_mode="on", keep="icc")  # as Pillow
             else:
-                image.tiffsave(str(path), compression="deflate", bigtiff=layers.nbytes > 4e9)
+                image.tiffsave(str(path), compression="deflate", bigtiff=size > BIG)
         except vips().Error as error:
             raise ImageError(_reason(error)) from None
         with path.open("r+b") as encoded:
@@ -151,20 +152,30 @@ def write_banded(
             shutil.copyfileobj(encoded, file)
 
 
-def _image(layers: np.ndarray, profile: bytes | None, format: str) -> Bands:
-    pyvips = vips()
-    height, width, count = layers.shape
-    deep = layers.dtype == np.uint16
-    image = pyvips.Image.new_from_memory(layers, width, height, count, "ushort" if deep else "uchar")
-    if deep and count == 2 and format == "TIFF":  # as `write_picture`
-        image = image[0].bandjoin([image[0], image[0], image[1]])
+def _image(picture: Picture, format: str) -> Bands:
+    """All layers, opacity last."""
+    pyvips, deep = vips(), picture.deep
+    image = _layers(picture.pixels)
+    if picture.alpha is not None and format in CLEAR_FORMATS:
+        alpha = _layers(picture.alpha)
+        if alpha.format == "float":
+            alpha = (alpha * (65535 if deep else 255)).rint().cast(image.format)
+        grey = deep and image.bands == 1 and format == "TIFF"  # as `write_picture`
+        image = image.bandjoin([image, image, alpha] if grey else [alpha])
     kind = ("grey16" if deep else "b-w") if image.bands < 3 else "rgb16" if deep else "srgb"
     image = image.copy(interpretation=kind, xres=DENSITY, yres=DENSITY)
-    if profile:
-        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+    if picture.profile:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", picture.profile)
     image.set_progress(True)
-    image.signal_connect("eval", lambda *_: release(layers))
+    image.signal_connect("eval", lambda *_: release(picture.pixels, picture.alpha))
     return image
+
+
+def _layers(values: np.ndarray) -> Bands:
+    """libvips' view of (height, width[, layers])."""
+    height, width, *layers = values.shape
+    kind = {"uint8": "uchar", "uint16": "ushort", "float32": "float"}[values.dtype.name]
+    return vips().Image.new_from_memory(values, width, height, *(layers or [1]), kind)
 
 
 def _reason(error: Exception) -> str:

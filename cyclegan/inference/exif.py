@@ -46,9 +46,9 @@ def _without_pixels(file: BinaryIO) -> BinaryIO | None:
     chunks = [signature]
     while len(head := file.read(8)) == 8:
         length, name = struct.unpack(">I4s", head)
-        if name == b"IDAT":
+        if name in (b"IDAT", b"fdAT", b"fcTL", b"acTL"):  # the latter three: further pictures of a moving one
             file.seek(length + 4, io.SEEK_CUR)
-            if chunks[-1][4:8] != b"IDAT":
+            if name == b"IDAT" and chunks[-1][4:8] != b"IDAT":
                 chunks.append(png_chunk(b"IDAT", zlib.compress(bytes(9))))
             continue
         body = file.read(length)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from PIL import Image
 from cyclegan.data.images import ImageError
 from cyclegan.data.masks import check_size, read_mask
 from cyclegan.inference.banded_files import WRITTEN, is_plain, open_banded, read_banded, rows_of, vips, write_banded
-from cyclegan.inference.picture_files import CLEAR_FORMATS, DEEP_FORMATS, FORMATS, count_pixels, pasted, with_bits
+from cyclegan.inference.picture_files import DEEP_FORMATS, FORMATS, Picture, count_pixels, pasted, with_bits
 from cyclegan.inference.scratch import release, scratch_array
 from cyclegan.inference.tiles import translate_tiled
 from cyclegan.inference.translate import translate_tensor
@@ -20,6 +21,8 @@ from cyclegan.inference.translator import Translator
 from cyclegan.inference.work_list import Job
 from cyclegan.whole_files import open_replacing
 
+if TYPE_CHECKING:
+    from pyvips import Image as Bands
 MANY = 50_000_000  # pixels that take a noticeable part of a machine's memory
 
 
@@ -29,36 +32,42 @@ def translate_large(translator: Translator, job: Job, quality: int) -> bool:
     Raises ImageError, ScratchError, and what `translate_tiled` and Job.make_folder raise.
     """
     format, scratch = FORMATS[job.target.suffix.lower()], translator.tiling.scratch
-    with Image.open(job.source) as header:
-        banded = translator.is_large(header.height, header.width) and format in WRITTEN and is_plain(header)
-        if banded and vips() is None and header.width * header.height > MANY:
-            warnings.warn(f"{job.source} is held whole in memory: pip install 'cyclegan[large]' mends it", stacklevel=2)
-    image = open_banded(job.source) if banded else None
+    image = _opened(translator, job.source) if format in WRITTEN else None
     if image is None:
         return False
     source = read_banded(image, job.source, translator.channels, translator.background, scratch)
-    bits = 16 if source.deep and format in DEEP_FORMATS else 8
-    channels, clear = _channels(translator), source.alpha is not None and format in CLEAR_FORMATS
-    layers = scratch_array((*source.size, channels + clear), {8: np.uint8, 16: np.uint16}[bits], scratch)
-    pixels = layers[..., :channels]
-    translate_tiled(translator.exact, source.pixels, translator.tiling, translator.device, pixels)
-    if job.mask:
-        if source.pixels.shape != pixels.shape:
-            raise ImageError(f"{job.source}: with a mask, a generator must give as many channels as it takes")
-        mask = _mask(job.mask, source.size, scratch)
-        for rows in rows_of(len(pixels)):
-            pixels[rows] = with_bits(pasted(mask[rows], pixels[rows], source.pixels[rows]), bits)
-            release(pixels, source.pixels, mask)
-    for rows in rows_of(len(layers)) if clear else ():
-        layers[rows, :, -1] = with_bits(source.alpha[rows], bits)
-        release(layers, source.alpha)
+    mask = _mask(job.mask, source.size, scratch) if job.mask else None
     job.make_folder()
+    result = _translated(translator, source, mask, format)
     try:
         with open_replacing(job.target) as file:
-            write_banded(layers, source.with_pixels(pixels), file, format, quality, scratch)
+            write_banded(result, file, format, quality, scratch)
     except (ImageError, OSError) as error:
         raise ImageError(f"cannot write {job.target}: {error}") from None
     return True
+
+
+def _opened(translator: Translator, path: Path) -> Bands | None:
+    with Image.open(path) as header:
+        if not (translator.is_large(header.height, header.width) and is_plain(header)):
+            return None
+        if vips() is None and header.width * header.height > MANY:
+            warnings.warn(f"{path} is held whole in memory: pip install 'cyclegan[large]' mends it", stacklevel=2)
+    return open_banded(path)
+
+
+def _translated(translator: Translator, source: Picture, mask: np.ndarray | None, format: str) -> Picture:
+    """With pixels of 8 or 16 bits in a scratch file."""
+    bits, tiling = 16 if source.deep and format in DEEP_FORMATS else 8, translator.tiling
+    shape = (*source.size, _channels(translator))
+    if mask is not None and source.pixels.shape != shape:
+        raise ImageError("with a mask, a generator must give as many channels as it takes")
+    pixels = scratch_array(shape, {8: np.uint8, 16: np.uint16}[bits], tiling.scratch)
+    translate_tiled(translator.exact, source.pixels, tiling, translator.device, pixels)
+    for rows in rows_of(len(pixels)) if mask is not None else ():
+        pixels[rows] = with_bits(pasted(mask[rows], pixels[rows], source.pixels[rows]), bits)
+        release(pixels, source.pixels, mask)
+    return source.with_pixels(pixels)
 
 
 def _channels(translator: Translator) -> int:

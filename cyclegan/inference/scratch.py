@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import mmap
 import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -30,16 +32,23 @@ def scratch_array(shape: tuple[int, ...], dtype: np.dtype | type, folder: Path |
     try:
         check_space(folder, size)
         with tempfile.TemporaryFile(dir=folder) as file:
-            if hasattr(os, "posix_fallocate"):  # a disk that fills up later would kill the process
-                os.posix_fallocate(file.fileno(), 0, size)
-            else:
-                file.truncate(size)
+            _reserve(file, size)
             return np.memmap(file, dtype, "r+", shape=shape)
     except OSError as error:
         place = folder or tempfile.gettempdir()
         raise ScratchError(
             f"scratch files in {place}: {error.strerror or error}; name a folder with more space"
         ) from None
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Take the space now, where that can be done: a disk that fills up under a mapped file kills the process."""
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except (AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        file.truncate(size)
 
 
 def release(*arrays: np.ndarray) -> None:
