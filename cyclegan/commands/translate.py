@@ -6,6 +6,7 @@ import argparse
 import io
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 from cyclegan.arguments import whole_number
@@ -26,6 +27,7 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     translators = _translators(options)
     with pixel_limit(options.max_pixels or None):
+        warnings.showwarning = _show_warning  # `pixel_limit` puts it back
         if "-" in (*options.inputs, options.output):
             if options.mask:
                 raise WorkListError("--mask: not with standard input or output")
@@ -132,6 +134,10 @@ def _files(translators: list[Translator], options: argparse.Namespace) -> int:
     )
     _say(report, options.output)
     return 1 if report.failed else 0
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    print(f"cyclegan translate: {message}", file=sys.stderr)
 
 
 def _say(report: Report, output: str) -> None:

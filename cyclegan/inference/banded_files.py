@@ -5,6 +5,7 @@ Colours come out as Pillow gives them, because the same code (`shallow_layers`, 
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ def vips() -> Any:
 
         pyvips.cache_set_max(0)  # it would keep files open, and take old ones for new
         pyvips.concurrency_set(1)  # each thread has bands of its own
+        logging.getLogger("pyvips").setLevel(logging.ERROR)  # what matters it raises, too
     except (ImportError, OSError, AttributeError):
         return None
     return pyvips
