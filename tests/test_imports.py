@@ -25,6 +25,7 @@ ALLOWED = {
     "algorithms": BASE | {"config", "losses", "replay", "networks", "data"},
     "training": BASE | {"config", "losses", "replay", "networks", "data", "algorithms", "inference", "evaluation"},
     "report": BASE | {"config", "algorithms", "training"},
+    "survey": BASE | {"config", "data"},
     "describe": BASE | {"config", "networks", "algorithms"},
 }
 
