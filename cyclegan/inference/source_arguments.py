@@ -11,8 +11,9 @@ from torch import nn
 
 from cyclegan.data.images import read_image, to_tensor
 from cyclegan.inference.generator_file import DIRECTIONS, GeneratorFileError, load_generator
-from cyclegan.networks.adain import AdainGenerator
+from cyclegan.networks import GENERATORS
 from cyclegan.networks.pretrained import sha256_of
+from cyclegan.networks.styled import StyledGenerator
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +30,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         help="what a *.pth cannot tell: padding=zero (else reflect), skip=true (false), dropout=0.5 (of a U-Net, 0); "
         "may be given several times",
     )
-    style = parser.add_argument_group("adain only")
+    style = parser.add_argument_group("generators of content and style")
     style.add_argument("--style", type=Path, nargs="+", default=[], help="pictures of the style (that of all in B)")
     style.add_argument("--style-weights", type=float, nargs="+", help="one a picture (the same for all)")
     style.add_argument("--strength", type=float, default=1.0, help="0: the content as it is decoded, 1: all (1)")
@@ -50,8 +51,9 @@ def take_style(
 
     Raises GeneratorFileError for generators without and for wrong weights, ImageError.
     """
-    if not isinstance(generator, AdainGenerator):
-        raise GeneratorFileError("--style: this generator has one of its own; only adain's take any")
+    if not isinstance(generator, StyledGenerator):
+        able = ", ".join(name for name, kind in GENERATORS.items() if issubclass(kind, StyledGenerator))
+        raise GeneratorFileError(f"--style: this generator has one of its own; only those of {able} take any")
     try:
         generator.take_style([to_tensor(read_image(path))[None] for path in pictures], weights, strength)
     except ValueError as error:
