@@ -19,7 +19,7 @@ ALLOWED = {
     "replay": set(),
     "networks": BASE,
     "data": BASE | {"config"},
-    "inference": BASE | {"networks", "data"},
+    "inference": BASE | {"losses", "networks", "data"},
     "evaluation": BASE | {"config", "losses", "networks", "data", "inference"},
     "neural_style": BASE | {"losses", "networks", "data", "inference"},
     "algorithms": BASE | {"config", "losses", "replay", "networks", "data"},

@@ -80,13 +80,15 @@ class StyledGenerator(nn.Module):
         Args:
             features: (N, C, h, w)
             codes: of the styles
-            shares: of each, in all 1: a number, or by place: (N or 1, 1, H, W), of any size
+            shares: of each, a number, or by place: (N or 1, 1, H, W), of any size; what they lack of 1 is the content's
 
         By `strength` what is decoded lies between the content's own features (0) and those in the styles (1).
         """
         shares = [_fitted(share, features) if isinstance(share, Tensor) else share for share in shares]
-        made = sum(share * self.restyled(features, code) for share, code in zip(shares, codes, strict=True))
-        return self.decoder(features + self.strength * (made - features)).clamp(-1, 1)
+        change = sum(
+            share * (self.restyled(features, code) - features) for share, code in zip(shares, codes, strict=True)
+        )
+        return self.decoder(features + self.strength * change).clamp(-1, 1)
 
     @torch.no_grad()
     def take_style(
