@@ -21,7 +21,7 @@ from tqdm import tqdm
 from cyclegan.data.images import ImageError
 from cyclegan.data.masks import read_mask
 from cyclegan.devices import default_device
-from cyclegan.inference.generator_file import load_generator
+from cyclegan.inference.exported import open_generator
 from cyclegan.inference.picture_files import (
     FORMATS,
     Picture,
@@ -74,7 +74,7 @@ def translate(
     """Translate pictures in memory, files or folders; every picture keeps its size.
 
     Args:
-        source: a generator, or what `load_generator` takes
+        source: a generator, what `load_generator` takes, or a graph that `export` wrote (.pt2, .onnx, .ts)
         pictures: a PIL image, an array (height, width[, 1 or 3]) of uint8, uint16 or floats in [0, 1], or a list of
             those; or a path to a picture, to a folder, a pattern, or a list of paths
         output: for paths: the folder (or, for one picture, the file) to write into
@@ -93,7 +93,7 @@ def translate(
     Returns the same kind as it was given for pictures in memory, a PIL image for one path without `output`, and a
     Report for paths with `output`. Raises ImageError for a bad picture in memory or without `output`.
     """
-    generator = source if isinstance(source, nn.Module) else load_generator(source, direction)
+    generator = source if isinstance(source, nn.Module) else open_generator(source, direction)
     generator, styling = styled(generator, style, style_weights, strength, keep_colours, regions)
     devices = [device] if isinstance(device, str) else list(device or [default_device()])
     translators = [Translator(generator, one, precision, tiling, styling) for one in devices]

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from cyclegan.inference.exported import open_generator
 from cyclegan.inference.generator_file import DIRECTIONS, load_generator
 from cyclegan.inference.styling import CHOICES as COLOURS
 from cyclegan.inference.styling import Styling, styled
@@ -57,8 +58,8 @@ def load_source(options: argparse.Namespace) -> nn.Module:
 
 
 def styled_source(options: argparse.Namespace) -> tuple[nn.Module, Styling | None]:
-    """The same for a parser with `add_styling`."""
-    generator = load_generator(options.source, options.direction, architecture=dict(options.architecture))
+    """The same for a parser with `add_styling`; SOURCE may be an exported graph."""
+    generator = open_generator(options.source, options.direction, dict(options.architecture))
     style = (options.style, options.style_weights, options.strength)
     return styled(generator, *style, options.keep_colours, options.region)
 

@@ -50,7 +50,11 @@ def take_style(
         able = ", ".join(name for name, kind in GENERATORS.items() if issubclass(kind, StyledGenerator))
         raise GeneratorFileError(f"--style: this generator has one of its own; only those of {able} take any")
     try:
-        generator.take_style([read_style(picture) for picture in pictures], weights, strength)
+        read = [read_style(picture) for picture in pictures]
+        least = getattr(generator, "smallest_style", generator.smallest)
+        if any(min(picture.shape[2:]) < least for picture in read):
+            raise ValueError(f"pictures with sides of at least {least} pixels expected")
+        generator.take_style(read, weights, strength)
     except ValueError as error:
         raise GeneratorFileError(f"--style: {error}") from None
     style = {"pictures": [_sha256(picture) for picture in pictures], "weights": weights, "strength": strength}
