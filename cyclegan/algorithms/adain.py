@@ -36,8 +36,7 @@ class AdaIN(Algorithm):
         super().__init__()
         self.content, self.beta, self.kernel, self.relative = content, beta, kernel, relative
         self.G = own_generator(config, "adain")
-        blocks = range(1, int(self.G.layer[4]) + 1)
-        self.layer, self.style_layers = self.G.layer, {f"relu{block}_1": 1 / len(blocks) for block in blocks}
+        self.layer, self.style_layers = self.G.layer, self.G.style_layers()
         self.backbone = self.G.load_encoder(list(self.style_layers), weights)
 
     def trained(self) -> dict[str, list[nn.Module]]:

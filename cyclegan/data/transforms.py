@@ -11,13 +11,12 @@ from typing import Any
 
 import albumentations
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
 from cyclegan.config import ConfigError, Data, Size
 from cyclegan.data.images import ImageError, read_image, to_bytes, to_tensor
-from cyclegan.data.masks import read_mask, resized_mask
+from cyclegan.data.masks import mask_tensor, read_mask, resized_mask
 
 
 class Reader:
@@ -103,7 +102,7 @@ class Transform:
         pixels = resized(pixels, self._size)
         self.augment.set_random_seed(seed)
         both = self.augment(image=pixels, mask=resized_mask(shape, pixels.shape[:2]))
-        return to_tensor(both["image"]), torch.from_numpy(np.array(both["mask"], dtype=np.float32)[None] / 255)
+        return to_tensor(both["image"]), mask_tensor(both["mask"])
 
     def _zoomed(self, pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """A crop of the picture at a random scale; no more of it is resized than that."""
@@ -145,7 +144,14 @@ class PlainTransform:
 
     def __call__(self, path: Path) -> Tensor:
         """(channels, height, width) in [-1, 1]."""
-        return to_tensor(resized(self.read(path), lambda *sides: self.size or sides))
+        return self.with_mask(path, None)[0]
+
+    def with_mask(self, path: Path, mask: Path | None) -> tuple[Tensor, Tensor | None]:
+        """What a call gives, and the picture's mask, (1, height, width) in [0, 1], where it has one."""
+        pixels = self.read(path)
+        shape = None if mask is None else read_mask(mask, pixels.shape[:2])
+        pixels = resized(pixels, lambda *sides: self.size or sides)
+        return to_tensor(pixels), None if shape is None else mask_tensor(resized_mask(shape, pixels.shape[:2]))
 
 
 def resized(

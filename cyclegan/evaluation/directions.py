@@ -11,12 +11,15 @@ from torch import Tensor, nn
 
 from cyclegan.config import Config, load_config
 from cyclegan.data.folders import distinct_names, find_folder, find_split
+from cyclegan.data.masks import find_masks, mask_tensor, read_mask
 from cyclegan.data.transforms import PlainTransform
 from cyclegan.errors import UserError
 from cyclegan.evaluation.counterparts import counterparts
 from cyclegan.evaluation.features import Pictures
 from cyclegan.evaluation.sides import pictures_of
 from cyclegan.inference.generator_file import load_generator
+from cyclegan.inference.translate import translate_tensor
+from cyclegan.losses import within
 
 
 class SplitError(UserError, ValueError):
@@ -39,10 +42,23 @@ class Direction:
     references: Pictures  # real ones of the target domain
     read: Callable[[Path], Tensor]  # gives (C, H, W) in [-1, 1]
     read_target: Callable[[Path], Tensor]  # the same for references and truths
+    masks: dict[Path, Path]  # of files and references, where they have some
 
     def outputs(self) -> dict[Path, Path]:
         """Where each picture's translation goes: same sub-folder, same name, as PNG."""
         return {path: self.out / f"{name}.png" for path, name in distinct_names(self.files, self.folder).items()}
+
+    def masks_of(self, paths: Sequence[Path], images: Tensor) -> Tensor | None:
+        """(N, 1, H, W), 1 where these pictures are to be translated; None if their domain has no masks."""
+        if paths[0] not in self.masks:
+            return None
+        size = tuple(images.shape[2:])
+        return torch.stack([mask_tensor(read_mask(self.masks[path], size)) for path in paths]).to(images)
+
+
+def translation(generator: nn.Module, mask: Tensor | None, background: Tensor) -> Callable[[Tensor], Tensor]:
+    """The generator as a function of images, with what is outside the mask as it was."""
+    return lambda images: within(mask, translate_tensor(generator, images), background)
 
 
 def config_of(run: Path, option: str = "--run") -> Config:
@@ -82,6 +98,7 @@ def directions_of(
             pictures_of(config.data, target, others, domains.get(target)),
             PlainTransform(config.data, source),
             PlainTransform(config.data, target),
+            {**find_masks(config.data, source, files[source], split), **find_masks(config.data, target, others, split)},
         )
 
 

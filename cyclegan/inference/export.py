@@ -109,7 +109,10 @@ def verify(
     for batch in batches:
         for height, width in sizes:
             images = _smooth((batch, contract["input"]["channels"], height, width), draw)
-            style = [_smooth((1, 3, width, height), draw)] if contract.get("style") else []
+            style = []
+            if contract.get("style"):
+                sides = (max(side, contract["style"]["smallest"]) for side in (width, height))
+                style = [_smooth((1, 3, *sides), draw)]
             found = _exported(run, generator, contract, images, *style)
             difference = (found - _eager(generator, contract, images, *style)).abs()
             if not difference.isfinite().all():
@@ -175,7 +178,7 @@ def _contract(generator: nn.Module, path: Path, format: Format, options: Options
             "channels": 3,
             "batch": 1,
             "sides": "any",
-            "smallest": generator.smallest,
+            "smallest": _smallest_style(generator, format),
         }
         if options.style_input
         else None,
@@ -210,7 +213,7 @@ def _examples(deployed: Deployed, options: Options) -> tuple[Tensor, ...]:
     channels = deployed.generator.architecture.get("in_channels", 3)
     examples = [torch.rand(2, channels, height, width) * 2 - 1]
     if options.style_input:
-        examples.append(torch.rand(1, 3, multiple + 29, multiple + 38) * 2 - 1)
+        examples.append(torch.rand(1, 3, multiple + 41, multiple + 50) * 2 - 1)
     return tuple(_as_input(example, deployed.uint8) for example in examples)
 
 
@@ -226,6 +229,11 @@ def _smallest(generator: nn.Module, format: Format, options: Options) -> int:
     return 2 if generator.smallest > multiple else multiple + 1
 
 
+def _smallest_style(generator: nn.Module, format: Format) -> int:
+    """The same of a style, which no encoder here shrinks by more than 16."""
+    return max(generator.smallest, 32) if format in ("pt2", "onnx") else generator.smallest
+
+
 def _pt2(deployed: Deployed, examples: tuple[Tensor, ...], smallest: int) -> bytes:
     buffer = io.BytesIO()
     torch.export.save(_recorded(deployed, examples, smallest), buffer)
@@ -238,7 +246,7 @@ def _recorded(deployed: Deployed, examples: tuple[Tensor, ...], smallest: int) -
     batch = Dim("batch", min=1, max=1024)
     shapes = [{0: batch, 2: multiple * height, 3: multiple * width}]
     if len(examples) > 1:
-        least = deployed.generator.smallest
+        least = _smallest_style(deployed.generator, "pt2")
         height, width = (Dim(f"style_{name}", min=least, max=2**16) for name in ("height", "width"))
         shapes.append({2: height, 3: width})
     return torch.export.export(deployed, examples, dynamic_shapes=tuple(shapes), strict=False)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cyclegan.data.images import to_tensor
 from cyclegan.data.masks import read_mask
 from cyclegan.devices import DeviceError, usable_device
+from cyclegan.inference.exported import ExportedGenerator
 from cyclegan.inference.picture_files import Picture
 from cyclegan.inference.styling import Styling
 from cyclegan.inference.tiles import Tiling, TilingError, to_pixels, translate_tiled
@@ -85,11 +86,13 @@ class Translator:
         return self.tiling.applies_to(height, width)
 
     def _tiled(self, picture: Picture) -> Picture:
-        if self.styling:
+        reason = "cannot keep colours or have regions" if self.styling else ""
+        if isinstance(self.exact, ExportedGenerator):
+            reason = "share statistics, which an exported graph cannot tell"
+        if reason:
             height, width = picture.size
             raise TilingError(
-                f"{width}x{height} pixels would be cut into tiles, which cannot keep colours or have regions: "
-                "--tiles never, or a smaller picture"
+                f"{width}x{height} pixels would be cut into tiles, which {reason}: --tiles never, or a smaller picture"
             )
         return picture.with_pixels(translate_tiled(self.exact, picture.pixels, self.tiling, self.device))
 

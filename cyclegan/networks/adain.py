@@ -49,7 +49,7 @@ class AdainGenerator(StyledGenerator):
         """The picture, and the features that were decoded."""
         code = self.code(style)
         wanted = self.restyled(features, code)
-        return code, (self.decoder(wanted), wanted)
+        return code, (self.decoded(wanted), wanted)
 
 
 def statistics(features: Tensor) -> Code:

@@ -14,9 +14,11 @@ from cyclegan.networks.backbones import Backbone, Vgg, load_backbone, new_backbo
 
 Code = tuple[Tensor, ...]  # what a generator keeps of a style: tensors whose first axis is that of the batch
 
+SCALE = 10.0  # about the deviation of a VGG's features; fresh layers behind it should start with numbers around 1
+
 
 class StyledGenerator(nn.Module):
-    """(N, in, H, W) in [-1, 1] -> (N, out, H', W'), H' and W' rounded up to a multiple of `multiple`, in a style.
+    """(N, in, H, W) in [-1, 1] -> (N, out, H', W'), H' and W' rounded down to a multiple of `multiple`, in a style.
 
     It keeps a style, the mean of all that it has seen in training or what `take_style` was given, and so translates
     and exports like any other generator. The encoder's weights are buffers: part of its file, and nothing trains them.
@@ -88,7 +90,10 @@ class StyledGenerator(nn.Module):
         change = sum(
             share * (self.restyled(features, code) - features) for share, code in zip(shares, codes, strict=True)
         )
-        return self.decoder(features + self.strength * change).clamp(-1, 1)
+        return self.decoded(features + self.strength * change).clamp(-1, 1)
+
+    def decoded(self, features: Tensor) -> Tensor:
+        return self.decoder(features / SCALE)
 
     @torch.no_grad()
     def take_style(
@@ -107,6 +112,10 @@ class StyledGenerator(nn.Module):
         if pictures:
             self.keep(mixed([self.code(picture.to(self.strength)) for picture in pictures], weights))
 
+    def around(self, style: Tensor, count: int, draw: torch.Generator | None = None) -> Code:
+        """Codes near that of a picture, `count` of them. Raises ValueError where a style has no neighbourhood."""
+        raise ValueError("its styles are points without a spread; a variational generator's have one")
+
     def kept(self) -> Code:
         return tuple(self.get_buffer(name) for name in self.kept_names)
 
@@ -115,6 +124,11 @@ class StyledGenerator(nn.Module):
         """This is the style from now on; each tensor (1, …)."""
         for kept, value in zip(self.kept(), code, strict=True):
             kept.copy_(value)
+
+    def style_layers(self) -> dict[str, float]:
+        """The first layer of each block up to the encoder's, in equal shares: where losses compare styles."""
+        blocks = range(1, int(self.layer[4]) + 1)
+        return {f"relu{block}_1": 1 / len(blocks) for block in blocks}
 
     def load_encoder(self, layers: Sequence[str], weights: Path | str | None = None) -> Backbone:
         """Give the encoder the weights that it was published with; returns it with these layers, for losses.

@@ -61,7 +61,7 @@ class Chronicle:
         with self.accelerator.autocast(), evaluating(generators):
             samples = {domain: value.to(self.accelerator.device, dtype) for domain, value in self.samples.items()}
             pictures = translate_samples(generators, samples)
-            sheet = sample_sheet(generators, pictures)
+            sheet = sample_sheet(generators, pictures, samples)
         with self._spared():
             save_atomically(sheet, self.config.folder / "samples" / f"{images:09d}.png")
             for tracker in self._tensorboards():

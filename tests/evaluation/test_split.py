@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from cyclegan import commands
@@ -107,6 +108,30 @@ def test_cycle_and_identity_errors_of_known_generators(run: Path):
     assert scores["BtoA"]["scores"]["identity_error"]["translated"] == pytest.approx(0, abs=1e-6)
     card = json.loads((run / "test" / "AtoB.card.json").read_text())
     assert card["numbers"]["cycle_error"] == scores["AtoB"]["scores"]["cycle_error"]["translated"]
+
+
+def test_outside_its_mask_a_test_picture_stays_in_pictures_and_errors(run: Path, tmp_path: Path):
+    make_brighter(run / "AtoB.safetensors")
+    root, left = data_root(run), np.zeros((40, 40), np.uint8)
+    left[:, :10] = 255
+    (tmp_path / "masks").mkdir()
+    for path in find_images(root / "testA"):
+        height, width = np.asarray(Image.open(path)).shape[:2]
+        Image.fromarray(left[:height, :width]).save(tmp_path / "masks" / f"{path.stem}.png")
+    text = (run / "config.yaml").read_text()
+    whole = translate_split(run)
+    config = yaml.safe_load(text)
+    config["data"]["A"]["test_mask"] = str(tmp_path / "masks")
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    scores = translate_split(run)
+    before, after = pixels_of(root / "testA"), pixels_of(run / "test" / "AtoB")
+    for old, new in zip(before, after, strict=True):
+        assert np.array_equal(old[:, 10:], new[:, 10:])
+        assert np.allclose(new[:, :10], np.minimum(old[:, :10] + 0.5, 1), atol=1 / 127)
+    change = np.mean([np.abs(new - old).mean() for old, new in zip(before, after, strict=True)])
+    assert scores["AtoB"]["scores"]["cycle_error"]["translated"] == pytest.approx(change, abs=2e-3)
+    assert change < 0.5 * whole["AtoB"]["scores"]["cycle_error"]["translated"]
+    assert scores["BtoA"] == whole["BtoA"]  # its pictures have no masks
 
 
 def test_the_fid_command_adds_both_errors_of_a_run(run: Path, published_weights, tmp_path: Path, capsys):

@@ -18,6 +18,7 @@ from cyclegan.inference.export import ExportError, Options, verify, worst
 from cyclegan.inference.export import export as write
 from cyclegan.inference.exported import open_exported, read_contract
 from cyclegan.inference.generator_file import GeneratorFileError, save_generator
+from cyclegan.inference.tiles import Tiling, TilingError
 from cyclegan.networks import build_generator
 from cyclegan.networks.initialize import initialize
 from tests.conftest import write_pictures
@@ -33,7 +34,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generator = initialize(build_generator({"name": "adain", "layer": "relu2_1"}), "kaiming", gain=0.7)
     save_generator(folder / "AtoB.safetensors", generator, ABOUT)
     write_pictures(folder / "content", 2, 33)
-    write_pictures(folder / "style", 2, 21, seed=5)
+    write_pictures(folder / "style", 2, 40, seed=5)
     return folder
 
 
@@ -53,7 +54,7 @@ def exported(source: Path) -> Callable[..., Path]:
 @pytest.mark.parametrize(
     ("suffix", "format", "options"),
     [
-        (".onnx", "onnx", {}),
+        pytest.param(".onnx", "onnx", {}, marks=pytest.mark.slow),
         (".ts", "torchscript", {"pad": True, "uint8": True}),
         pytest.param(".pt2", "pt2", {"pad": True, "uint8": True}, marks=pytest.mark.slow),
     ],
@@ -65,16 +66,39 @@ def test_graph_is_the_network_for_any_sizes_of_both(
     found, allowed = worst(verify(generator, path, [(16, 30), (20, 14)], (1, 3)), read_contract(path))
     assert found < allowed
     contract = read_contract(path)
-    assert contract["style"]["sides"] == "any" and contract["style"]["smallest"] == generator.smallest
+    assert contract["style"]["sides"] == "any"
+    assert contract["style"]["smallest"] == (generator.smallest if format == "torchscript" else 32)
     assert contract["style"]["dtype"] == contract["input"]["dtype"] == ("uint8" if options else "float32")
 
 
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("linear", "torchscript"),
+        ("variational", "torchscript"),
+        pytest.param("linear", "onnx", marks=pytest.mark.slow),
+        pytest.param("variational", "onnx", marks=pytest.mark.slow),
+    ],
+)
+def test_other_generators_of_content_and_style_export_alike(tmp_path: Path, name: str, format: str):
+    small = {"matrix": 4} if name == "linear" else {"size": 4, "width": 4}
+    generator = initialize(build_generator({"name": name, "layer": "relu2_1", **small}), "kaiming", gain=0.7)
+    save_generator(tmp_path / "AtoB.safetensors", generator, ABOUT)
+    generator, path = load_generator(tmp_path / "AtoB.safetensors"), tmp_path / f"graph.{format}"
+    write(generator, path, format, Options(style_input=True))
+    found, allowed = worst(verify(generator, path, [(16, 30), (20, 14)], (1, 3)), read_contract(path))
+    assert found < allowed
+    image, style = torch.rand(2, 1, 3, 16, 16)
+    assert (generator(image, style) - generator(image, style / 9)).abs().mean() > 1e-3
+
+
+@pytest.mark.slow
 def test_onnx_runtime_alone_gets_what_the_network_gives(source: Path, exported: Callable):
     generator = load_generator(source / "AtoB.safetensors")
     session = onnxruntime.InferenceSession(exported(".onnx", "onnx"), providers=["CPUExecutionProvider"])
     assert [value.name for value in session.get_inputs()] == ["image", "style"]
     draw = torch.Generator().manual_seed(1)
-    for content, style in (((1, 3, 18, 26), (1, 3, 4, 4)), ((2, 3, 8, 8), (1, 3, 37, 9))):
+    for content, style in (((1, 3, 18, 26), (1, 3, 32, 32)), ((2, 3, 8, 8), (1, 3, 61, 33))):
         image, style = (torch.rand(shape, generator=draw) * 2 - 1 for shape in (content, style))
         (made,) = session.run(None, {"image": image.numpy(), "style": style.numpy()})
         assert np.abs(made - generator(image, style).numpy()).max() < 1e-4
@@ -89,7 +113,10 @@ def test_a_graph_that_does_not_listen_to_its_style_fails_to_verify(source: Path,
     assert found > allowed
 
 
-@pytest.mark.parametrize(("suffix", "format", "options"), [(".onnx", "onnx", {}), (".ts", "torchscript", {})])
+@pytest.mark.parametrize(
+    ("suffix", "format", "options"),
+    [pytest.param(".onnx", "onnx", {}, marks=pytest.mark.slow), (".ts", "torchscript", {})],
+)
 def test_translate_with_the_exported_file_and_a_style(
     source: Path, exported: Callable, tmp_path: Path, suffix: str, format: str, options: dict
 ):
@@ -119,6 +146,8 @@ def test_what_an_exported_file_cannot_do_is_said(source: Path, exported: Callabl
     }.items():
         with pytest.raises(GeneratorFileError, match=words):
             translate(path, content, device="cpu", precision="fp32", **options)
+    with pytest.raises(TilingError, match="33x33 pixels .* --tiles never"):
+        translate(path, content, style=one, tiling=Tiling("thumbnail", above=1), device="cpu")
     with pytest.raises(GeneratorFileError, match="translates AtoB, not BtoA"):
         translate(path, content, direction="BtoA")
 

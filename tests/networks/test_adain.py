@@ -45,7 +45,7 @@ def test_strength_goes_from_the_contents_own_features_to_the_style(generator: Ad
     features, code = generator.features(picture(0)), generator.code(picture(1))
     for strength, expected in ((0.0, features), (1.0, generator.restyled(features, code))):
         generator.take_style(strength=strength)
-        assert torch.allclose(generator.paint(features, [code]), generator.decoder(expected).clamp(-1, 1), atol=1e-5)
+        assert torch.allclose(generator.paint(features, [code]), generator.decoded(expected).clamp(-1, 1), atol=1e-5)
     with pytest.raises(ValueError, match="strength: 0 to 1 expected, found 2"):
         generator.take_style(strength=2)
 
