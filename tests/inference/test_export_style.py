@@ -146,7 +146,7 @@ def test_what_an_exported_file_cannot_do_is_said(source: Path, exported: Callabl
     }.items():
         with pytest.raises(GeneratorFileError, match=words):
             translate(path, content, device="cpu", precision="fp32", **options)
-    with pytest.raises(TilingError, match="33x33 pixels .* --tiles never"):
+    with pytest.raises(TilingError, match=r"33x33 pixels .* --tiles never"):
         translate(path, content, style=one, tiling=Tiling("thumbnail", above=1), device="cpu")
     with pytest.raises(GeneratorFileError, match="translates AtoB, not BtoA"):
         translate(path, content, direction="BtoA")
