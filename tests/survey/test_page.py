@@ -83,6 +83,19 @@ def test_a_sitting_from_the_first_key_to_the_table(browser: Browser, downloads: 
     assert browser.problems == []
 
 
+def test_sides_and_orders_are_even_and_pairs_of_methods_come_by_turns(browser: Browser, study: Path):
+    browser.open((study / HANDOUT / "index.html").as_uri())
+    every = "Array.from({length: 300}, (_, i) => questionsOf('p' + i).filter(one => one.pair))"
+    left = browser.value(f"{every}.flat().map(one => one.shown[0] === one.pair[0])")
+    assert len(left) == 900 and 0.45 < sum(left) / 900 < 0.55  # 3.0 standard errors
+    first = browser.value(f"{every}.map(pairs => pairs[0].input)")
+    assert all(75 < first.count(code) < 125 for code in set(first)) and len(set(first)) == 3
+    groups = [[{"pair": [f"{group}{i}", "x"]} for i in range(5)] for group in "abc"]
+    browser.value(f"asked.preference = {json.dumps(groups)}; asked.questions = 6")
+    drawn = browser.value(every + ".map(pairs => pairs.map(one => one.pair[0][0]).sort().join(''))")
+    assert set(drawn) == {"aabbcc"}
+
+
 def test_others_are_asked_in_another_order_and_a_lost_picture_is_said(browser: Browser, study: Path):
     orders = []
     for participant in ("ben", "carla", "dora", "emil"):
