@@ -32,10 +32,12 @@ class Survey:
     methods: a folder of pictures for each; those of one name belong together
     inputs, styles: shown beside the two that are compared; styles may be one picture for all
     real: real pictures, that the methods' are mixed with: which are which?
+    title, prefer, deceive: texts of the page: its heading, the question of pairs and that of single pictures
     questions: most of each kind that one participant is asked
     pictures: most that are taken of each folder, evenly spaced
     size: longer sides are shrunk to it; None leaves them
-    seconds: for which a picture is shown before "real or made?"; None for as long as it takes
+    seconds: after which a single picture vanishes; None for never
+    seed: of names and orders
     """
 
     methods: Mapping[str, Path]
