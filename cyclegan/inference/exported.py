@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cyclegan.errors import UserError
 from cyclegan.inference.generator_file import GeneratorFileError, load_generator
+from cyclegan.networks.pretrained import sha256_of
 from cyclegan.whole_files import open_replacing
 
 GRAPHS = (".pt2", ".onnx", ".ts")
@@ -88,7 +89,14 @@ def open_generator(
     """`load_generator`, or an exported graph as a generator. Raises GeneratorFileError and ExportError."""
     if Path(source).suffix not in GRAPHS:
         return load_generator(source, direction, architecture=architecture)
-    generator = ExportedGenerator(source)
+    if not Path(source).is_file():
+        raise GeneratorFileError(f"no file {source}")
+    try:
+        if sha256_of(source) != read_contract(source)["sha256"]:
+            raise ExportError(f"{source} is damaged, or {contract_path(source)} is another file's: export it again")
+        generator = ExportedGenerator(source)
+    except (KeyError, TypeError) as error:
+        raise ExportError(f"{contract_path(source)} is no contract of an exported file, or damaged: {error}") from None
     if direction and generator.about["direction"] != direction:
         raise GeneratorFileError(f"{source} translates {generator.about['direction']}, not {direction}")
     return generator

@@ -152,6 +152,23 @@ def test_what_an_exported_file_cannot_do_is_said(source: Path, exported: Callabl
         translate(path, content, direction="BtoA")
 
 
+def test_damaged_files_and_contracts_are_refused_by_name(exported: Callable, tmp_path: Path):
+    path, copy = exported(".ts", "torchscript"), tmp_path / "copy.ts"
+    contract, content = Path(f"{path}.json").read_text(), Image.new("RGB", (8, 8))
+    for graph, beside, words in (
+        (path.read_bytes()[:-9], contract, r"copy\.ts is damaged"),
+        (path.read_bytes(), contract[:50], "has no contract"),
+        (path.read_bytes(), "{}", "no contract of an exported file"),
+        (path.read_bytes(), "[]", "no contract of an exported file"),
+    ):
+        copy.write_bytes(graph)
+        Path(f"{copy}.json").write_text(beside)
+        with pytest.raises(ExportError, match=words):
+            translate(copy, content)
+    with pytest.raises(GeneratorFileError, match=r"no file gone\.onnx"):
+        translate("gone.onnx", content)
+
+
 def test_generators_without_a_style_and_formats_without_a_graph_are_refused(source: Path, tmp_path: Path, capsys):
     given = ["--format", "onnx", "--style-input", "-o", str(tmp_path / "x.onnx")]
     save_generator(tmp_path / "r.safetensors", build_generator({"name": "resnet", "width": 4, "blocks": 1}), ABOUT)
