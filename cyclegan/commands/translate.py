@@ -9,8 +9,9 @@ import tempfile
 from pathlib import Path
 
 from cyclegan.arguments import whole_number
+from cyclegan.commands import say_files
 from cyclegan.devices import default_device
-from cyclegan.inference.files import PIXELS, Report, translate_files
+from cyclegan.inference.files import PIXELS, translate_files
 from cyclegan.inference.picture_files import FORMATS, Picture, pixel_limit, read_picture, write_picture
 from cyclegan.inference.source_arguments import add_source, load_source
 from cyclegan.inference.tiles import Tiling
@@ -130,15 +131,5 @@ def _files(translators: list[Translator], options: argparse.Namespace) -> int:
         threads=options.threads,
         progress=sys.stderr.isatty(),
     )
-    _say(report, options.output)
+    say_files("translate", "translated", report, options.output)
     return 1 if report.failed else 0
-
-
-def _say(report: Report, output: str) -> None:
-    before = f", {len(report.skipped)} were there already" if report.skipped else ""
-    print(f"{len(report.done)} translated into {output}{before}", file=sys.stderr)
-    if report.failed:
-        print(f"cyclegan translate: {len(report.failed)} failed:", file=sys.stderr)
-        for source, reason in report.failed.items():
-            about = reason if str(source) in reason else f"{source}: {reason}"
-            print(f"  {about}", file=sys.stderr)
