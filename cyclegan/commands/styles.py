@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("contents", metavar="CONTENT", nargs="+", type=Path, help="pictures, or folders of them: rows")
     parser.add_argument("--style", type=Path, nargs="+", required=True, help="pictures of the styles")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the picture to write, a .png")
-    parser.add_argument("--steps", type=whole_number(2), default=5, help="from each style to the next (%(default)s)")
+    parser.add_argument("--steps", type=whole_number(2), default=5, help="pictures from style to style (%(default)s)")
     parser.add_argument("--samples", type=whole_number(1), help="draw so many around each style instead (variational)")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (%(default)s)")
     parser.add_argument("--size", type=whole_number(16), default=256, help="side of each in pixels (%(default)s)")

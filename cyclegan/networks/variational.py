@@ -24,9 +24,9 @@ class StyleEncoder(nn.Module):
     def __init__(self, width: int, size: int):
         super().__init__()
         widths = [width, width * 2, width * 4, width * 4, width * 4]
-        layers: list[nn.Module] = [nn.Conv2d(3, width, 7, padding=3, padding_mode="replicate"), nn.ReLU()]
+        layers: list[nn.Module] = [nn.Conv2d(3, width, 7, padding=3), nn.ReLU()]
         for before, after in pairwise(widths):
-            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, padding_mode="replicate"), nn.ReLU()]
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU()]
         self.convolutions = nn.Sequential(*layers)
         self.mean, self.log_variance = nn.Linear(widths[-1], size), nn.Linear(widths[-1], size)
 
