@@ -32,11 +32,12 @@ def cycle_errors(way: Direction, batch_size: int, device: torch.device | str) ->
 
 
 def identity_errors(way: Direction, batch_size: int, device: torch.device | str) -> list[float]:
-    """Of each picture of the target domain; none if the domains differ in their channels."""
+    """Of each picture of the target domain, in its own style; none if the domains differ in their channels."""
     if way.generator.about["input"]["channels"] != way.generator.about["output"]["channels"]:
         return []
     values = []
     for paths, images in batches(way.references.files, way.read_target, batch_size):
         real = images.to(device)
-        values += identity_error(real, translation(way.generator, way.masks_of(paths, real), real)).tolist()
+        styles = real.split(1) if way.styles else None
+        values += identity_error(real, translation(way.generator, way.masks_of(paths, real), real, styles)).tolist()
     return values

@@ -106,7 +106,13 @@ def about_distances(about: dict | None) -> list[str]:
 
 
 def _translate(way: Direction, batch_size: int, device: torch.device | str) -> tuple[dict, Block, int]:
-    columns = ["input", "output"] + ["back again"] * bool(way.back) + ["truth"] * bool(way.truths)
+    columns = (
+        ["input"]
+        + ["style"] * bool(way.styles)
+        + ["output"]
+        + ["back again"] * bool(way.back)
+        + ["truth"] * bool(way.truths)
+    )
     block, shown = Block(way.name, columns), set(way.files[:: -(-len(way.files) // SHOWN)])
     values: dict[str, dict[str, list[Tensor]]] = {metric: {"untouched": [], "translated": []} for metric in PAIRED}
     outputs, cycle, side = way.outputs(), [], 0
@@ -114,7 +120,8 @@ def _translate(way: Direction, batch_size: int, device: torch.device | str) -> t
         for paths, images in batches(way.files, way.read, batch_size):
             real = images.to(device)
             mask = way.masks_of(paths, real)
-            exact = translation(way.generator, mask, real)(real)
+            styles = way.styles_of(paths, real)
+            exact = translation(way.generator, mask, real, styles)(real)
             fakes = quantised(exact.cpu())  # scores are those of the files
             backs = translation(way.back, mask, real)(exact).cpu() if way.back else None
             cycle += change(images, backs).tolist() if way.back else []
@@ -124,7 +131,8 @@ def _translate(way: Direction, batch_size: int, device: torch.device | str) -> t
                 if truth is not None:
                     _score(values, images[i], fakes[i], truth)
                 if path in shown:
-                    row = [images[i], fakes[i], backs[i] if way.back else None, truth]
+                    style = styles[i][0].cpu() if styles else None
+                    row = [images[i], style, fakes[i], backs[i] if way.back else None, truth]
                     row = [to_picture(image) for image in row if image is not None]
                     block.add(path.relative_to(way.folder).as_posix(), row)
                 side = max(side, *images.shape[2:])

@@ -15,7 +15,6 @@ from cyclegan.data.masks import check_size, read_mask
 from cyclegan.inference.banded_files import WRITTEN, is_plain, open_banded, read_banded, rows_of, vips, write_banded
 from cyclegan.inference.picture_files import DEEP_FORMATS, FORMATS, Picture, count_pixels, pasted, with_bits
 from cyclegan.inference.scratch import release, scratch_array
-from cyclegan.inference.tiles import translate_tiled
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.inference.translator import Translator
 from cyclegan.inference.work_list import Job
@@ -29,7 +28,7 @@ MANY = 50_000_000  # pixels that take a noticeable part of a machine's memory
 def translate_large(translator: Translator, job: Job, quality: int) -> bool:
     """Write `job.target`, unless the picture is small or of a kind that only Pillow reads or writes: then False.
 
-    Raises ImageError, ScratchError, and what `translate_tiled` and Job.make_folder raise.
+    Raises ImageError, ScratchError, TilingError and what Job.make_folder raises.
     """
     format, scratch = FORMATS[job.target.suffix.lower()], translator.tiling.scratch
     image = _opened(translator, job.source) if format in WRITTEN else None
@@ -51,6 +50,7 @@ def _opened(translator: Translator, path: Path) -> Bands | None:
     with Image.open(path) as header:
         if not (translator.is_large(header.height, header.width) and is_plain(header)):
             return None
+        translator.check_tiles(header.height, header.width)
         if vips() is None and header.width * header.height > MANY:
             warnings.warn(f"{path} is held whole in memory: pip install 'cyclegan[large]' mends it", stacklevel=2)
     return open_banded(path)
@@ -58,16 +58,16 @@ def _opened(translator: Translator, path: Path) -> Bands | None:
 
 def _translated(translator: Translator, source: Picture, mask: np.ndarray | None, format: str) -> Picture:
     """With pixels of 8 or 16 bits in a scratch file."""
-    bits, tiling = 16 if source.deep and format in DEEP_FORMATS else 8, translator.tiling
+    bits = 16 if source.deep and format in DEEP_FORMATS else 8
     shape = (*source.size, _channels(translator))
     if mask is not None and source.pixels.shape != shape:
         raise ImageError("with a mask, a generator must give as many channels as it takes")
-    pixels = scratch_array(shape, {8: np.uint8, 16: np.uint16}[bits], tiling.scratch)
-    translate_tiled(translator.exact, source.pixels, tiling, translator.device, pixels)
+    pixels = scratch_array(shape, {8: np.uint8, 16: np.uint16}[bits], translator.tiling.scratch)
+    result = translator.tiled(source, pixels)
     for rows in rows_of(len(pixels)) if mask is not None else ():
         pixels[rows] = with_bits(pasted(mask[rows], pixels[rows], source.pixels[rows]), bits)
         release(pixels, source.pixels, mask)
-    return source.with_pixels(pixels)
+    return result
 
 
 def _channels(translator: Translator) -> int:

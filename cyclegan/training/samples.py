@@ -1,4 +1,4 @@
-"""A sheet of the same test pictures every time: real, translated, brought back, and the identity."""
+"""A sheet of the same test pictures every time: real, the style if one is taken, translated, back, and the identity."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cyclegan.data.folders import find_split
 from cyclegan.data.masks import find_masks
 from cyclegan.data.transforms import PlainTransform, to_picture
 from cyclegan.losses import within
+from cyclegan.networks.styled import StyledGenerator
 from cyclegan.whole_files import open_replacing
 
 CELL = 128  # smaller pictures are enlarged to about this many pixels
@@ -47,20 +48,31 @@ def translate_samples(generators: dict[str, nn.Module], images: dict[str, Tensor
     pictures = {}
     for direction, generator in generators.items():
         real, mask = images[direction[0]], images.get(f"{direction[0]}_mask")
-        pictures[direction] = real, within(mask, one_by_one(generator, real), real)
+        styles = sample_styles(generator, direction, images)
+        pictures[direction] = real, within(mask, one_by_one(generator, real, styles), real)
     return pictures
+
+
+def sample_styles(generator: nn.Module, direction: str, images: dict[str, Tensor]) -> Tensor | None:
+    """For each content a picture of the target domain, in turn; None for generators that take no style."""
+    real, target = images[direction[0]], images[direction[-1]]
+    if not isinstance(generator, StyledGenerator):
+        return None
+    return target[torch.arange(len(real), device=target.device) % len(target)]
 
 
 @torch.no_grad()
 def sample_sheet(
-    generators: dict[str, nn.Module], pictures: dict[str, tuple[Tensor, Tensor]], masks: dict[str, Tensor]
+    generators: dict[str, nn.Module], pictures: dict[str, tuple[Tensor, Tensor]], images: dict[str, Tensor]
 ) -> Image.Image:
-    """One row a picture, a block of columns a direction; `masks` as `sample_images` gives them."""
+    """One row a picture, a block of columns a direction; `images` as `sample_images` gives them."""
     columns = []
     for direction, (real, fake) in pictures.items():
         source, target = direction.split("to")
-        mask = masks.get(f"{source}_mask")
-        columns += [(f"real {source}", real), (f"fake {target}", fake)]
+        mask = images.get(f"{source}_mask")
+        styles = sample_styles(generators[direction], direction, images)
+        columns += [(f"real {source}", real)] + ([] if styles is None else [(f"style {target}", styles)])
+        columns += [(f"fake {target}", fake)]
         back = generators.get(f"{target}to{source}")
         if back is not None:
             columns.append((f"back to {source}", within(mask, one_by_one(back, fake), real)))
@@ -69,9 +81,10 @@ def sample_sheet(
     return draw_sheet(columns)
 
 
-def one_by_one(generator: nn.Module, images: Tensor) -> Tensor:
+def one_by_one(generator: nn.Module, images: Tensor, styles: Tensor | None = None) -> Tensor:
     """Translate in batches of one: a sheet takes no more memory than training does."""
-    return torch.cat([generator(image[None])[..., : images.shape[2], : images.shape[3]] for image in images])
+    inputs = zip(images.split(1), *([] if styles is None else [styles.split(1)]), strict=True)
+    return torch.cat([generator(*one)[..., : images.shape[2], : images.shape[3]] for one in inputs])
 
 
 def draw_sheet(columns: list[tuple[str, Tensor]]) -> Image.Image:

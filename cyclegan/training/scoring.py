@@ -16,6 +16,7 @@ from cyclegan.data.images import to_bytes
 from cyclegan.data.masks import find_masks
 from cyclegan.data.transforms import PlainTransform
 from cyclegan.evaluation.card import save_card
+from cyclegan.evaluation.directions import styles_in_turn
 from cyclegan.evaluation.evaluator import check_metrics, evaluate, higher_is_better, side_of
 from cyclegan.evaluation.extractors import make_extractor
 from cyclegan.evaluation.features import Pictures
@@ -66,9 +67,8 @@ class Scorer:
                 source, target = direction.split("to")
                 if source not in self.sources or target not in self.references:
                     continue
-                read = partial(
-                    self._translated, generator, PlainTransform(self.config.data, source), self.masks[source]
-                )
+                styles = styles_in_turn(generator, self.sources[source], self.sources.get(target, []))
+                read = partial(self._translated, generator, direction, styles)
                 result = evaluate(
                     Pictures(self.sources[source], read=read),
                     self.references[target],
@@ -87,16 +87,16 @@ class Scorer:
         return scores
 
     @torch.no_grad()
-    def _translated(
-        self, generator: nn.Module, transform: PlainTransform, masks: dict[Path, Path], path: Path
-    ) -> Tensor:
+    def _translated(self, generator: nn.Module, direction: str, styles: dict[Path, Path], path: Path) -> Tensor:
+        source, target = (PlainTransform(self.config.data, domain) for domain in direction.split("to"))
         dtype = next(generator.parameters()).dtype
         image, mask = (
             None if x is None else x[None].to(self.accelerator.device, dtype)
-            for x in transform.with_mask(path, masks.get(path))
+            for x in source.with_mask(path, self.masks[direction[0]].get(path))
         )
+        style = [target(styles[path])[None].to(image)] if path in styles else []
         with self.accelerator.autocast():  # the generator's alone: features are always float32
-            fake = translate_tensor(generator, image)
+            fake = translate_tensor(generator, image, *style)
         return to_bytes(within(mask, fake, image))[0].cpu().expand(3, -1, -1)
 
 

@@ -24,6 +24,7 @@ from cyclegan.evaluation.sides import pictures_of
 from cyclegan.evaluation.split import translate_split
 from cyclegan.inference.generator_file import GeneratorFileError, load_generator, save_generator
 from cyclegan.networks import build_generator
+from cyclegan.networks.initialize import initialize
 from tests.conftest import write_pictures
 
 
@@ -55,6 +56,29 @@ def make_brighter(path: Path) -> None:
 
 def pixels_of(folder: Path) -> list[np.ndarray]:
     return [np.asarray(Image.open(path), float) / 127.5 - 1 for path in sorted(folder.glob("*.png"))]
+
+
+def test_contents_are_painted_in_the_target_domains_styles_which_stand_beside_them(run: Path):
+    for direction in ("AtoB", "BtoA"):
+        (run / f"{direction}.safetensors").unlink()
+    torch.manual_seed(0)
+    generator = initialize(build_generator({"name": "adain", "layer": "relu2_1"}), "kaiming", gain=0.7)
+    pictures = {"channels": 3, "background": "white"}
+    about = {"direction": "AtoB", "input": pictures, "output": pictures, "images": 7, "run": "tiny"}
+    save_generator(run / "AtoB.safetensors", generator, about)
+    next(iter(sorted((data_root(run) / "testB").iterdir()))).unlink()  # two styles for three contents
+    results = translate_split(run, paired=False)
+    contents, styles = (find_images(data_root(run) / folder) for folder in ("testA", "testB"))
+    for made, content, style in zip(
+        pixels_of(run / "test" / "AtoB"), contents, [styles[0], styles[1], styles[0]], strict=True
+    ):
+        x, y = (
+            torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)[None] / 127.5 - 1 for path in (content, style)
+        )
+        assert np.abs(made - generator.eval()(x, y)[0].detach().permute(1, 2, 0).numpy()).max() < 0.02
+    page = (run / "test" / "index.html").read_text()
+    assert "<span>input</span><span>style</span><span>output</span>" in page
+    assert page.count("<img") == 9 and "identity_error" in results["AtoB"]["scores"]
 
 
 def test_every_picture_keeps_name_folder_and_size(run: Path):

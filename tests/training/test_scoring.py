@@ -86,6 +86,16 @@ def test_features_are_float32_whatever_the_generators_precision(options: dict):
     assert scores(run)[4] == pytest.approx(oracle.numbers["kid_effnet-lite0"], rel=5e-3)
 
 
+@pytest.mark.filterwarnings("ignore:.* has random weights")
+def test_generators_of_content_and_style_are_scored_in_the_styles_of_their_files(options: dict):
+    styled = {"algorithm": {"name": "adain", "weights": "random"}, "generator": {"name": "adain", "layer": "relu2_1"}}
+    options = {key: value for key, value in merged(options, **SCORED).items() if key != "discriminator"} | styled
+    run = train(merged(options, training={"max_images": 4}))
+    translate_split(run, paired=False)
+    oracle = evaluate(run / "test" / "AtoB", Path(options["data"]["root"]) / "testB", efficientnet_lite0(), ["kid"])
+    assert scores(run)[4] == pytest.approx(oracle.numbers["kid_effnet-lite0"], rel=1e-3)
+
+
 def test_an_unknown_score_to_keep_by_is_named(options: dict):
     with pytest.raises(ConfigError, match=r"evaluation\.best_by.*metrics/AtoB/kid_effnet-lite0"):
         train(merged(merged(options, **SCORED), evaluation={"best_by": "fid"}))
