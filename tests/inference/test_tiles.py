@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cyclegan.data.images import to_tensor
-from cyclegan.inference import stages
+from cyclegan.inference import scratch, stages
 from cyclegan.inference.shared_norms import with_statistics_of
 from cyclegan.inference.tiles import Tiling, TilingError, translate_tiled
 from cyclegan.inference.translate import translate_tensor
@@ -135,7 +135,7 @@ def test_a_layer_that_exact_tiles_do_not_know_is_named():
 
 
 def test_too_little_space_for_scratch_is_said_before_it_is_used_up(monkeypatch):
-    monkeypatch.setattr(stages.shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
+    monkeypatch.setattr(scratch.shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
     with pytest.raises(TilingError, match="GB are free"):
         translate_tiled(generator_of(SMALL), picture(40, 40), Tiling(side=16))
 
