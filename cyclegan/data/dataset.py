@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cyclegan.config import Data
-from cyclegan.data.images import ImageError
+from cyclegan.data.images import ImageError, scaled
 from cyclegan.data.masks import find_masks
 from cyclegan.data.transforms import Transform
 
@@ -127,7 +127,7 @@ def epoch_length(files: dict[str, list[Path]], epoch_size: str | int) -> int:
 
 
 def collate(items: list[dict]) -> dict:
-    """Stack pictures to (N, C, H, W); "skipped" lists what was wrong with damaged files, "problem" with the batch."""
+    """Stack pictures to (N, C, H, W), uint8 or in [-1, 1]; "skipped" lists damaged files, "problem" what is wrong."""
     batch = {
         "skipped": [message for item in items for message in item["skipped"]],
         "problem": next((item["problem"] for item in items if item["problem"]), None),
@@ -143,7 +143,8 @@ def collate(items: list[dict]) -> dict:
                 "use training.batch_size=1 or a resize that ends in a crop"
             )
             return batch
-        batch[domain] = torch.stack(images)
+        deep = any(image.is_floating_point() for image in images)
+        batch[domain] = torch.stack([scaled(image) for image in images] if deep else images)
     return batch
 
 

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import random
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import albumentations
+import cv2
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from cyclegan.config import ConfigError, Data, Size
-from cyclegan.data.images import ImageError, read_image, to_bytes, to_tensor
+from cyclegan.data.images import ImageError, read_image, to_bytes, to_planes, to_tensor
+from cyclegan.data.jpeg import read_jpeg
 from cyclegan.data.masks import read_mask, resized_mask
+
+SizeFor = Callable[[int, int], tuple[int, int]]  # the sides wanted of a picture with these
 
 
 class Reader:
@@ -33,9 +39,11 @@ class Reader:
         self.channels, self.background = section.channels, section.background
         self.half = domain if data.side_by_side else None
 
-    def __call__(self, path: Path) -> np.ndarray:
-        """(height, width, channels) as of `read_image`."""
-        pixels = read_image(path, self.channels, self.background)
+    def __call__(self, path: Path, size_for: SizeFor | None = None) -> np.ndarray:
+        """(height, width, channels) as of `read_image`, or less of a far larger picture than `size_for` asks for."""
+        pixels = read_jpeg(path, None if self.half else size_for) if self.channels == 3 else None
+        if pixels is None:
+            pixels = read_image(path, self.channels, self.background)
         if self.half is None:
             return pixels
         height, width = pixels.shape[:2]
@@ -69,22 +77,19 @@ class Transform:
             raise ConfigError(f"data.zoom: the smallest scale first, found {list(self.zoom)}")
         if "crop" in data.resize and any(side % multiple for side in self.crop_size):
             raise ConfigError(f"data.crop_size: {data.crop_size}, but this generator takes multiples of {multiple}")
+        self.crop, self.flip = "crop" in data.resize, data.flip
         self.augment = albumentations.Compose(
-            [
-                *([albumentations.RandomCrop(*self.crop_size)] if "crop" in data.resize else []),
-                albumentations.HorizontalFlip(p=data.flip),
-                *[_augmentation(f"data.{domain}.augment[{i}]", options) for i, options in enumerate(section.augment)],
-            ]
+            [_augmentation(f"data.{domain}.augment[{i}]", options) for i, options in enumerate(section.augment)]
         )
 
     def __call__(self, path: Path, seed: int) -> Tensor:
-        """(channels, height, width) in [-1, 1]; the same picture for the same path and seed, whoever calls."""
+        """(channels, height, width) as of `to_planes`; the same picture for the same path and seed, whoever calls."""
         return self.augmented(self.load(path), seed)
 
     def load(self, path: Path) -> np.ndarray:
         """(height, width, channels) before crop and flip."""
         if not self.zoom:
-            return resized(self.read(path), self._size)
+            return resized(self.read(path, self._size), self._size)
         if self.last is None or self.last[0] != path:
             self.last = path, self.read(path)
         return self.last[1]
@@ -93,17 +98,32 @@ class Transform:
         """What `load` gave, cropped, flipped and augmented as the seed says."""
         if self.zoom:
             pixels = self._zoomed(pixels, np.random.default_rng(seed))
-        self.augment.set_random_seed(seed)
-        return to_tensor(self.augment(image=pixels)["image"])
+        return to_planes(self._augmented({"image": pixels}, seed)["image"])
 
     def with_mask(self, path: Path, mask: Path, seed: int) -> tuple[Tensor, Tensor]:
         """What a call gives, and the picture's mask, (1, height, width) in [0, 1], cropped and flipped alike."""
         pixels = self.read(path)
         shape = read_mask(mask, pixels.shape[:2])
         pixels = resized(pixels, self._size)
-        self.augment.set_random_seed(seed)
-        both = self.augment(image=pixels, mask=resized_mask(shape, pixels.shape[:2]))
-        return to_tensor(both["image"]), torch.from_numpy(np.array(both["mask"], dtype=np.float32)[None] / 255)
+        both = self._augmented({"image": pixels, "mask": resized_mask(shape, pixels.shape[:2])}, seed)
+        return to_planes(both["image"]), torch.from_numpy(np.array(both["mask"], dtype=np.float32)[None] / 255)
+
+    def _augmented(self, layers: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+        """A picture, and its mask if it has one, cropped, flipped and augmented alike."""
+        draw = random.Random(seed)
+        if self.crop:
+            height, width = self.crop_size
+            sides = layers["image"].shape[:2]
+            top, left = (draw.randint(0, side - part) for side, part in zip(sides, self.crop_size, strict=True))
+            layers = {name: layer[top : top + height, left : left + width] for name, layer in layers.items()}
+        if draw.random() < self.flip:
+            layers = {name: cv2.flip(layer, 1).reshape(layer.shape) for name, layer in layers.items()}
+        if not self.augment.transforms:
+            return layers
+        # One source of chance for all: with a seed, albumentations lets each draw the same numbers, so that they go
+        # together.
+        self.augment.set_random_state(np.random.default_rng(seed), draw)
+        return self.augment(**{name: np.ascontiguousarray(layer) for name, layer in layers.items()})
 
     def _zoomed(self, pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """A crop of the picture at a random scale; no more of it is resized than that."""
@@ -148,18 +168,17 @@ class PlainTransform:
         return to_tensor(resized(self.read(path), lambda *sides: self.size or sides))
 
 
-def resized(
-    pixels: np.ndarray,
-    size_for: Callable[[int, int], tuple[int, int]],
-    box: tuple[float, float, float, float] | None = None,
-) -> np.ndarray:
-    """Antialiased bicubic to `size_for(height, width)`; Pillow's, because OpenCV's aliases when it shrinks.
+def resized(pixels: np.ndarray, size_for: SizeFor, box: tuple[float, float, float, float] | None = None) -> np.ndarray:
+    """Antialiased bicubic to `size_for(height, width)`; Pillow's or torch's, because OpenCV's aliases when it shrinks.
 
     Of the part within `box` (left, top, right, bottom) only, where one is given.
     """
     size = size_for(*pixels.shape[:2])
     if size == pixels.shape[:2] and box is None:
         return pixels
+    if pixels.dtype == np.uint8 and pixels.shape[2] == 3 and box is None:  # torch rounds as Pillow, but is far faster
+        image = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy()).permute(2, 0, 1)[None]
+        return interpolate(image, size, mode="bicubic", antialias=True)[0].permute(1, 2, 0).numpy()
     # Pillow resizes 8-bit pictures with one or three channels, and floats one channel at a time.
     planes = [pixels] if pixels.dtype == np.uint8 and pixels.shape[2] == 3 else np.split(pixels, pixels.shape[2], 2)
     planes = [Image.fromarray(plane.squeeze()) for plane in planes]

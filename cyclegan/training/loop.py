@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import send_to_device, set_seed
+from accelerate.utils import set_seed
 from torch import Tensor
 from tqdm import tqdm
 
 from cyclegan.algorithms import complete_config
 from cyclegan.config import Config, ConfigError, load_config
 from cyclegan.data.dataset import EpochBatches, UnpairedDataset, epoch_length, new_loader
+from cyclegan.data.delivery import new_delivery
 from cyclegan.data.folders import find_split
 from cyclegan.data.images import ImageError
 from cyclegan.data.paired import PairedDataset
@@ -131,6 +132,7 @@ class Run:
         kind = PairedDataset if data.pairing == "paired" else UnpairedDataset
         dataset = kind(self.files, data, self.seed, multiple)
         self.loader = new_loader(dataset, self.batches, data.workers, pin_memory=accelerator.device.type == "cuda")
+        self.deliver = new_delivery(accelerator.device)
         self.global_batch = training.batch_size * world
         self.epoch_images = len(self.batches) * self.global_batch
         self.total_images = self._total_images()
@@ -230,7 +232,7 @@ class Run:
             if problem := batch.pop("problem"):
                 raise ConfigError(problem)
             self._note_skipped(batch.pop("skipped"))
-            yield send_to_device(batch, self.accelerator.device, non_blocking=True)
+            yield self.deliver(batch)
 
     def _note_skipped(self, messages: list[str]) -> None:
         if messages and self.config.data.corrupt == "fail":
