@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cyclegan.config import Data
+from cyclegan.config import ConfigError, Data
+from cyclegan.data.folders import find_folder
 from cyclegan.data.images import ImageError, scaled
 from cyclegan.data.masks import find_masks
 from cyclegan.data.transforms import Transform
@@ -46,6 +47,12 @@ class UnpairedDataset(Dataset):
         self.pairing, self.shuffle = data.pairing, data.shuffle
         self.masks = {domain: find_masks(data, domain, paths) for domain, paths in files.items()}
         self.transforms = {domain: Transform(data, domain, multiple) for domain in files}
+        for domain, paths in files.items() if data.cache else ():
+            if self.masks[domain]:
+                raise ConfigError(f"data.cache: not with masks (data.{domain}.mask)")
+            root = find_folder(data, "train", domain)
+            folder = root.parent / ".cache" if data.cache is True else data.cache
+            self.transforms[domain].keep(folder, domain, root, paths)
 
     def __getitem__(self, draw: Draw) -> dict:
         skipped: list[str] = []

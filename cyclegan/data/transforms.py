@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cyclegan.config import ConfigError, Data, Size
+from cyclegan.data.cache import new_cache
 from cyclegan.data.images import ImageError, read_image, to_bytes, to_planes, to_tensor
 from cyclegan.data.jpeg import read_jpeg
 from cyclegan.data.masks import read_mask, resized_mask
@@ -66,7 +67,7 @@ class Transform:
 
     def __init__(self, data: Data, domain: str, multiple: int = 4):
         section = getattr(data, domain)
-        self.read = Reader(data, domain)
+        self.read, self.cache = Reader(data, domain), None
         self.resize, self.load_size, self.crop_size = data.resize, _pair(data.load_size), _pair(data.crop_size)
         self.multiple = multiple
         self.zoom = data.zoom if data.resize == "zoom_and_crop" else None
@@ -86,13 +87,24 @@ class Transform:
         """(channels, height, width) as of `to_planes`; the same picture for the same path and seed, whoever calls."""
         return self.augmented(self.load(path), seed)
 
+    def keep(self, folder: Path, domain: str, root: Path, files: list[Path]) -> None:
+        """Take the pictures from a cache in `folder` from now on, made of these files below `root` if there is none."""
+        names = ("resize", "load_size", "crop_size", "multiple", "zoom")
+        settings = {name: getattr(self, name) for name in names} | vars(self.read)
+        self.cache = new_cache(folder, domain, root, files, settings, self._load)
+
     def load(self, path: Path) -> np.ndarray:
-        """(height, width, channels) before crop and flip."""
+        """(height, width, channels) before crop and flip, not to be written to."""
+        if self.cache:
+            return self.cache[path]
         if not self.zoom:
-            return resized(self.read(path, self._size), self._size)
+            return self._load(path)
         if self.last is None or self.last[0] != path:
-            self.last = path, self.read(path)
+            self.last = path, self._load(path)
         return self.last[1]
+
+    def _load(self, path: Path) -> np.ndarray:
+        return self.read(path) if self.zoom else resized(self.read(path, self._size), self._size)
 
     def augmented(self, pixels: np.ndarray, seed: int) -> Tensor:
         """What `load` gave, cropped, flipped and augmented as the seed says."""
@@ -123,7 +135,7 @@ class Transform:
         # One source of chance for all: with a seed, albumentations lets each draw the same numbers, so that they go
         # together.
         self.augment.set_random_state(np.random.default_rng(seed), draw)
-        return self.augment(**{name: np.ascontiguousarray(layer) for name, layer in layers.items()})
+        return self.augment(**{name: np.array(layer) for name, layer in layers.items()})
 
     def _zoomed(self, pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """A crop of the picture at a random scale; no more of it is resized than that."""
