@@ -193,6 +193,11 @@ class Training(Section):
 
 
 class Speed(Section):
+    choice: Literal["plain", "auto"] = Field(
+        "plain",
+        description="`speed: auto` chooses what is not given here, and data.workers, for the device found; the run "
+        "says and keeps what it chose",
+    )
     precision: Literal["no", "fp16", "bf16", "fp64"] | None = Field(
         None,
         description="of convolutions; null takes accelerate launch --mixed_precision; fp64 makes all of it double, "
@@ -259,6 +264,11 @@ class Config(Section):
     saving: Saving = Saving()
     logging: Logging = Logging()
     evaluation: Evaluation = Evaluation()
+
+    @field_validator("speed", mode="before")
+    @classmethod
+    def _in_a_word(cls, speed: Any) -> Any:
+        return {"choice": speed} if isinstance(speed, str) else speed
 
     @field_validator(*NAMED)
     @classmethod
@@ -383,6 +393,8 @@ def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in change.items():
         old = merged.get(key)
+        if key == "speed" and isinstance(old, str) and isinstance(value, dict):
+            old = {"choice": old}  # speed: auto, and an option of it
         both = isinstance(value, dict) and isinstance(old, dict)
         renamed = both and key in NAMED and value.get("name", old.get("name")) != old.get("name")
         merged[key] = _merged(old, value) if both and not renamed else value

@@ -31,9 +31,10 @@ from cyclegan.errors import UserError
 from cyclegan.evaluation.ranks import on_first_rank
 from cyclegan.inference.generator_file import save_generator
 from cyclegan.training import checkpoint
+from cyclegan.training.auto import with_speed
 from cyclegan.training.chronicle import Chronicle
 from cyclegan.training.journal import Means
-from cyclegan.training.launch import new_accelerator
+from cyclegan.training.launch import found_device, new_accelerator
 from cyclegan.training.rollback import (
     Diverged,
     Rollback,
@@ -77,7 +78,10 @@ def train(config: Config | dict[str, Any] | str | Path, resume: str = "auto") ->
     Diverged for losses that are no longer finite. A signal (SIGTERM, SIGINT, SIGUSR1) saves and raises SystemExit.
     """
     config = complete_config(config if isinstance(config, Config) else load_config(config))
+    config, choice = with_speed(config, found_device(), afresh=resume == "none" and not _was_restarted())
     with new_accelerator(config) as accelerator, Stopper(accelerator, config.training.max_time) as stopper:
+        if choice and accelerator.is_main_process:
+            tqdm.write(choice)
         if on_first_rank(lambda: _was_restarted() and checkpoint.all_states(config.folder / "state")):
             resume = "auto"  # the command that is repeated may say where to begin, but the run is under way
         while rollback := _attempt(config, accelerator, stopper, resume):
