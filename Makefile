@@ -17,7 +17,7 @@ demo: setup
 	$(BIN)/python test.py --run results/flat2fluent3d --metrics kid --extractor effnet-lite0
 
 test: setup
-	$(BIN)/python -m pytest -m 'not slow and not gpu'
+	$(BIN)/python -m pytest -m 'not slow and not gpu' -n auto --maxprocesses 4 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

@@ -17,8 +17,9 @@ _HOMES = {
     "translate": "cyclegan.inference.files",
     "evaluate": "cyclegan.evaluation.evaluator",
     "stylize": "cyclegan.neural_style",
+    "take_style": "cyclegan.inference.styling",
 }
-__all__ = ["evaluate", "load_config", "load_generator", "stylize", "train", "translate"]
+__all__ = ["evaluate", "load_config", "load_generator", "stylize", "take_style", "train", "translate"]
 __version__ = "0.1.0"
 
 

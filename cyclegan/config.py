@@ -67,6 +67,7 @@ class Domain(Section):
     mask: Folder | None = Field(
         None, description="folder of masks named like the training pictures: translate white, keep black as it is"
     )
+    test_mask: Folder | None = Field(None, description="the same for test pictures: sample sheets, scores, test.py")
     augment: list[dict[str, Any]] = Field(
         [], description="albumentations after crop and flip, e.g. [{name: ColorJitter, hue: 0.05, p: 0.5}]"
     )

@@ -19,12 +19,13 @@ ALLOWED = {
     "replay": set(),
     "networks": BASE,
     "data": BASE | {"config"},
-    "inference": BASE | {"networks", "data"},
+    "inference": BASE | {"losses", "networks", "data"},
     "evaluation": BASE | {"config", "losses", "networks", "data", "inference"},
     "neural_style": BASE | {"losses", "networks", "data", "inference"},
     "algorithms": BASE | {"config", "losses", "replay", "networks", "data"},
     "training": BASE | {"config", "losses", "replay", "networks", "data", "algorithms", "inference", "evaluation"},
     "report": BASE | {"config", "algorithms", "training"},
+    "survey": BASE | {"config", "data"},
     "describe": BASE | {"config", "networks", "algorithms"},
 }
 

@@ -85,6 +85,13 @@ def new_generator(config: Config, source: str, target: str) -> nn.Module:
     return generator
 
 
+def own_generator(config: Config, name: str) -> nn.Module:
+    """From A to B, for an algorithm that goes with this one only. Raises ConfigError where another is configured."""
+    if config.generator["name"] != name:
+        raise ConfigError(f"generator.name: {name} needs its own, {name}; found {config.generator['name']}")
+    return new_generator(config, "A", "B")
+
+
 def new_discriminator(config: Config, channels: int) -> nn.Module:
     """A fresh discriminator for pictures (or stacks of pictures) with so many channels."""
     discriminator = build("discriminator", DISCRIMINATORS, config.discriminator, in_channels=channels)

@@ -8,11 +8,9 @@ import torch
 from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
-from cyclegan.algorithms import Algorithm, Terms, new_generator
-from cyclegan.config import Config, ConfigError
-from cyclegan.losses.style import Kernel, Style, content_loss, describe, style_loss
-from cyclegan.networks.adain import reflecting
-from cyclegan.networks.backbones import load_backbone
+from cyclegan.algorithms import Algorithm, Terms, own_generator
+from cyclegan.config import Config
+from cyclegan.losses.style import Kernel, content_loss, describe_layers, style_loss
 
 
 class AdaIN(Algorithm):
@@ -36,18 +34,10 @@ class AdaIN(Algorithm):
         weights: str | None = None,
     ):
         super().__init__()
-        if config.generator["name"] != "adain":
-            raise ConfigError(f"generator.name: adain needs its own, adain; found {config.generator['name']}")
         self.content, self.beta, self.kernel, self.relative = content, beta, kernel, relative
-        self.G = new_generator(config, "A", "B")
-        self.layer = self.G.layer
-        blocks = range(1, int(self.layer[4]) + 1)
-        self.style_layers = {f"relu{block}_1": 1 / len(blocks) for block in blocks}
-        encoder = self.G.architecture.get("encoder", "vgg19")
-        self.backbone = reflecting(load_backbone(encoder, list(self.style_layers), weights=weights))
-        for ours, theirs in zip(_convolutions(self.G.encoder), _convolutions(self.backbone), strict=True):
-            ours.weight.copy_(theirs.weight)
-            ours.bias.copy_(theirs.bias)
+        self.G = own_generator(config, "adain")
+        self.layer, self.style_layers = self.G.layer, self.G.style_layers()
+        self.backbone = self.G.load_encoder(list(self.style_layers), weights)
 
     def trained(self) -> dict[str, list[nn.Module]]:
         return {"generators": [self.G]}
@@ -56,23 +46,16 @@ class AdaIN(Algorithm):
         return {"AtoB": self.G}
 
     def losses(self, batch: dict[str, Tensor]) -> Iterator[tuple[str, Terms]]:
-        fake, wanted = self.G(batch["A"], batch["B"])
+        fake, wanted = self.G(batch["A"], batch["B"], learning=True)
         batch["fake_B"] = fake
         found = self.backbone(fake)
         with torch.no_grad():
-            style = self._described(self.backbone(batch["B"]))
+            style = describe_layers(self.backbone(batch["B"]), self.style_layers, self.kernel)
+        painted = describe_layers(found, self.style_layers, self.kernel)
         yield (
             "generators",
             {
                 "content_B": self.content * content_loss(found[self.layer], wanted.float(), self.relative).mean(),
-                "style_B": self.beta
-                * style_loss(self._described(found), style, self.style_layers, self.relative).mean(),
+                "style_B": self.beta * style_loss(painted, style, self.style_layers, self.relative).mean(),
             },
         )
-
-    def _described(self, features: dict[str, Tensor]) -> dict[str, Style]:
-        return {name: describe(features[name], self.kernel) for name in self.style_layers}
-
-
-def _convolutions(network: nn.Module) -> list[nn.Module]:
-    return [module for module in network.modules() if isinstance(module, nn.Conv2d)]

@@ -12,9 +12,8 @@ from cyclegan.algorithms import Algorithm, Terms, new_generator
 from cyclegan.config import Config, ConfigError, Folder
 from cyclegan.data.images import read_image, to_tensor
 from cyclegan.losses.structure import total_variation
-from cyclegan.losses.style import SAMPLED, Kernel, Style, content_loss, describe, style_loss
-from cyclegan.networks.backbones import BackboneName, default_layers, load_backbone
-from cyclegan.networks.vgg import Pooling
+from cyclegan.losses.style import SAMPLED, Kernel, Style, content_loss, describe_layers, style_loss
+from cyclegan.networks.backbones import BackboneName, Pooling, default_layers, load_backbone
 
 PAPERS = (["relu2_2"], ["relu1_2", "relu2_2", "relu3_3", "relu4_3"])  # of vgg16: content, style
 
@@ -83,9 +82,10 @@ class FastStyle(Algorithm):
             weight * content_loss(found[name], content[name], self.relative)
             for name, weight in self.content_layers.items()
         ]
+        painted = describe_layers(found, self.style_layers, self.kernel)
         terms = {
             "content_B": self.content * torch.stack(kept).sum(0).mean(),
-            "style_B": self.beta * style_loss(self._described(found), style, self.style_layers, self.relative).mean(),
+            "style_B": self.beta * style_loss(painted, style, self.style_layers, self.relative).mean(),
         }
         if self.tv:
             terms["smoothness_B"] = self.tv * total_variation(fake).mean()
@@ -94,13 +94,11 @@ class FastStyle(Algorithm):
     def _style(self, pictures: Tensor) -> dict[str, Style]:
         """Of the one picture, once unless the kernel draws places; or of those of domain B."""
         if self.picture is None:
-            return self._described(self.backbone(pictures))
+            return describe_layers(self.backbone(pictures), self.style_layers, self.kernel)
         if self.described is None or self.kernel in SAMPLED:
-            self.described = self._described(self.backbone(self.picture.to(pictures)))
+            features = self.backbone(self.picture.to(pictures))
+            self.described = describe_layers(features, self.style_layers, self.kernel)
         return self.described
-
-    def _described(self, features: dict[str, Tensor]) -> dict[str, Style]:
-        return {name: describe(features[name], self.kernel) for name in self.style_layers}
 
 
 def _read(path: Folder, longest: int, background: str) -> Tensor:

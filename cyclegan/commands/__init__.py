@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from cyclegan.errors import UserError
+
+if TYPE_CHECKING:  # `cyclegan --help` should not wait for torch
+    from cyclegan.inference.files import Report
 
 
 def run(name: str, command: Callable[[list[str]], int], arguments: list[str]) -> int:
@@ -18,3 +22,13 @@ def run(name: str, command: Callable[[list[str]], int], arguments: list[str]) ->
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
     return 1
+
+
+def say_files(name: str, verb: str, report: Report, output: str) -> None:
+    """A line on what was done, and one for each file that failed, on standard error."""
+    before = f", {len(report.skipped)} were there already (--overwrite)" if report.skipped else ""
+    print(f"{len(report.done)} {verb} into {output}{before}", file=sys.stderr)
+    if report.failed:
+        print(f"cyclegan {name}: {len(report.failed)} failed:", file=sys.stderr)
+    for source, reason in report.failed.items():
+        print(f"  {reason if str(source) in reason else f'{source}: {reason}'}", file=sys.stderr)

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from cyclegan.inference.export import SIZES, SUFFIXES, Options, export, verify, worst
+from cyclegan.inference.exported import ExportError
 from cyclegan.inference.hub import read_metrics, write_hub_folder
 from cyclegan.inference.source_arguments import add_source, load_source
 
@@ -18,6 +19,8 @@ SUMMARY = "write a generator for other programs: torch.export, ONNX, TorchScript
 def main(arguments: list[str]) -> int:
     """0: written (and verified); 1: it deviates too much, or could not be written."""
     options = _parser().parse_args(arguments)
+    if options.style_input and options.style:
+        raise ExportError("--style-input: the style comes with every picture; leave --style out, or --style-input")
     generator = load_source(options)
     output = Path(options.output or _default_output(options, generator))
     if options.format == "hub":
@@ -30,6 +33,7 @@ def main(arguments: list[str]) -> int:
         options.uint8,
         tuple(options.resize) if options.resize else None,
         options.calibration,
+        options.style_input,
     )
     contract = export(generator, output, options.format, inside)
     print(f"wrote {output} and {output}.json")
@@ -45,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     graph.add_argument("--pad", action="store_true", help="take sides of any length")
     graph.add_argument("--uint8", action="store_true", help="take and give 0 to 255 instead of -1 to 1")
     graph.add_argument("--resize", nargs=2, type=int, metavar=("H", "W"), help="squeeze every picture to this first")
+    graph.add_argument("--style-input", action="store_true", help="take a style with every picture, too")
     parser.add_argument(
         "--precision", choices=["fp32", "fp16", "bf16", "int8"], default="fp32", help="of the network (%(default)s)"
     )

@@ -14,10 +14,10 @@ from cyclegan.evaluation.archive import load_statistics, save_statistics
 from cyclegan.evaluation.card import save_card
 from cyclegan.evaluation.cycle import errors_of
 from cyclegan.evaluation.directions import config_of, directions_of
-from cyclegan.evaluation.evaluator import METRICS, Settings, check_metrics, evaluate, side_of
+from cyclegan.evaluation.evaluator import METRICS, Settings, check_metrics, evaluate, number_name, side_of
 from cyclegan.evaluation.extractors import Extractor, inception, make_extractor
 from cyclegan.evaluation.inception import LAYERS
-from cyclegan.evaluation.pairs import pairs_by_name, score_content, score_sifid, score_truth
+from cyclegan.evaluation.pairs import art_product, pairs_by_name, score_content, score_sifid, score_truth
 from cyclegan.evaluation.perceptual import lpips_from
 from cyclegan.evaluation.printed import identity, print_result, print_warnings
 from cyclegan.evaluation.protocols import PROTOCOLS
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         "--cycle", action="store_true", help="GENERATED is a run: errors of its generators' cycle and identity"
     )
     pairs.add_argument("--sifid", action="store_true", help="SIFID of GENERATED against --truth")
-    pairs.add_argument("--lpips-weights", type=Path, help="torchvision's AlexNet file: adds LPIPS to --truth")
+    pairs.add_argument("--lpips-weights", type=Path, help="torchvision's AlexNet file: adds LPIPS to --source, --truth")
     files = parser.add_argument_group("files")
     files.add_argument("--card", type=Path, help="write the protocol card (JSON) here")
     files.add_argument("--save-stats", action="store_true", help="write the statistics of GENERATED to REFERENCE.npz")
@@ -108,6 +108,8 @@ def _check(options: argparse.Namespace, generated: str) -> None:
         raise EvaluationError("--sifid compares GENERATED with pictures of its names: name their folder by --truth")
     if options.lpips_weights and not options.lpips_weights.is_file():
         raise EvaluationError(f"--lpips-weights: no file {options.lpips_weights}")
+    if options.lpips_weights and not (options.source or options.truth):
+        raise EvaluationError("--lpips-weights: LPIPS compares GENERATED with --source or --truth, name one of them")
     for folder in filter(None, (options.source, options.truth)):
         pairs_by_name(generated, folder)
 
@@ -154,6 +156,7 @@ def _print_comparison(options: argparse.Namespace, extractor: Extractor, generat
     result = evaluate(generated, reference, extractor, **chosen)
     if rank_and_world()[0] == 0:
         result.numbers.update(_pair_numbers(options, generated))
+        result.numbers.update(art_product(result.numbers, number_name("fid", extractor)))
         if options.card:
             result.card["folders"] = {name: part.card for name, part in folders.items()}
             save_card(options.card, result.card)
@@ -180,10 +183,10 @@ def _common_folders(generated: str, reference: str) -> list[str]:
 
 def _pair_numbers(options: argparse.Namespace, generated: str) -> dict[str, float]:
     numbers = _cycle_numbers(options) if options.cycle else {}
+    lpips = lpips_from(options.lpips_weights) if options.lpips_weights else None
     if options.source:
-        numbers |= score_content(pairs_by_name(generated, options.source))
+        numbers |= score_content(pairs_by_name(generated, options.source), lpips)
     if options.truth:
-        lpips = lpips_from(options.lpips_weights) if options.lpips_weights else None
         numbers |= score_truth(pairs_by_name(generated, options.truth), lpips)
     if options.sifid:
         early = inception(options.protocol, 64, options.inception_weights, "cpu", options.allow_random_weights)

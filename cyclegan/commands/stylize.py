@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 from pathlib import Path
 
-from cyclegan.inference.files import default_device
-from cyclegan.inference.translator import usable_device
+from cyclegan.commands import say_files
+from cyclegan.devices import default_device, usable_device
 from cyclegan.inference.work_list import plan
 from cyclegan.networks.backbones import RANDOM
-from cyclegan.neural_style.files import Painted, Wishes, read_styles, stylize_files
+from cyclegan.neural_style.files import Wishes, read_styles, stylize_files
 from cyclegan.neural_style.recipe import CHOICES, Recipe
 
 SUMMARY = "paint pictures in the style of others (Gatys et al.)"
@@ -28,7 +27,7 @@ def main(arguments: list[str]) -> int:
         curve = stack.enter_context(options.log.open("a", encoding="utf-8")) if options.log else None
         wishes = Wishes(options.size or None, options.overwrite, options.every, curve, options.quality)
         painted = stylize_files(jobs, styles, recipe, wishes, usable_device(options.device or default_device()))
-    _say(painted, options.output)
+    say_files("stylize", "painted", painted, options.output)
     return 1 if painted.failed else 0
 
 
@@ -108,12 +107,3 @@ def _start(text: str) -> float:
         return START[text] if text in START else float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not content, noise or a number from 0 to 1") from None
-
-
-def _say(painted: Painted, output: str) -> None:
-    before = f", {len(painted.skipped)} were there already (--overwrite)" if painted.skipped else ""
-    print(f"{len(painted.done)} painted into {output}{before}", file=sys.stderr)
-    if painted.failed:
-        print(f"cyclegan stylize: {len(painted.failed)} failed:", file=sys.stderr)
-        for source, reason in painted.failed.items():
-            print(f"  {reason if str(source) in reason else f'{source}: {reason}'}", file=sys.stderr)

@@ -9,13 +9,14 @@ import tempfile
 from pathlib import Path
 
 from cyclegan.arguments import whole_number
+from cyclegan.commands import say_files
 from cyclegan.devices import default_device
-from cyclegan.inference.files import PIXELS, Report, translate_files
+from cyclegan.inference.files import PIXELS, translate_files
 from cyclegan.inference.picture_files import FORMATS, Picture, pixel_limit, read_picture, write_picture
-from cyclegan.inference.source_arguments import add_source, load_source
+from cyclegan.inference.source_arguments import add_source, add_styling, styled_source
 from cyclegan.inference.tiles import Tiling
 from cyclegan.inference.translator import Translator
-from cyclegan.inference.work_list import KEEP, WorkListError, plan, with_masks
+from cyclegan.inference.work_list import KEEP, WorkListError, plan, with_masks, with_regions
 from cyclegan.whole_files import open_replacing
 
 SUMMARY = "translate pictures, folders of them, or standard input"
@@ -27,8 +28,8 @@ def main(arguments: list[str]) -> int:
     translators = _translators(options)
     with pixel_limit(options.max_pixels or None):
         if "-" in (*options.inputs, options.output):
-            if options.mask:
-                raise WorkListError("--mask: not with standard input or output")
+            if options.mask or options.region:
+                raise WorkListError("--mask, --region: not with standard input or output")
             return _stream(translators[0], options)
         return _files(translators, options)
 
@@ -36,6 +37,7 @@ def main(arguments: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cyclegan translate", description=SUMMARY)
     add_source(parser)
+    add_styling(parser)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders, patterns, or - for standard input")
     parser.add_argument(
         "-o", "--output", required=True, help="a folder; for one picture also a file, or - for standard output"
@@ -81,10 +83,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _translators(options: argparse.Namespace) -> list[Translator]:
-    generator = load_source(options)
+    generator, styling = styled_source(options)
     tiling = Tiling(options.tiles, options.tile_above, options.tile_side, options.tile_overlap, scratch=options.scratch)
     devices = (options.device or default_device()).split(",")
-    return [Translator(generator, device, options.precision, tiling) for device in devices]
+    return [Translator(generator, device, options.precision, tiling, styling) for device in devices]
 
 
 def _stream(translator: Translator, options: argparse.Namespace) -> int:
@@ -121,6 +123,7 @@ def _picture(translator: Translator, path: str | Path) -> Picture:
 def _files(translators: list[Translator], options: argparse.Namespace) -> int:
     jobs = plan(options.inputs, options.output, options.format or "png")
     jobs = with_masks(jobs, options.mask) if options.mask else jobs
+    jobs = with_regions(jobs, options.region)
     report = translate_files(
         translators,
         jobs,
@@ -130,15 +133,5 @@ def _files(translators: list[Translator], options: argparse.Namespace) -> int:
         threads=options.threads,
         progress=sys.stderr.isatty(),
     )
-    _say(report, options.output)
+    say_files("translate", "translated", report, options.output)
     return 1 if report.failed else 0
-
-
-def _say(report: Report, output: str) -> None:
-    before = f", {len(report.skipped)} were there already" if report.skipped else ""
-    print(f"{len(report.done)} translated into {output}{before}", file=sys.stderr)
-    if report.failed:
-        print(f"cyclegan translate: {len(report.failed)} failed:", file=sys.stderr)
-        for source, reason in report.failed.items():
-            about = reason if str(source) in reason else f"{source}: {reason}"
-            print(f"  {about}", file=sys.stderr)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from cyclegan.config import ConfigError, Data
 from cyclegan.data.folders import find_folder
@@ -152,7 +152,8 @@ def collate(items: list[dict]) -> dict:
             )
             return batch
         deep = any(image.is_floating_point() for image in images)
-        batch[domain] = torch.stack([scaled(image) for image in images] if deep else images)
+        images = [scaled(image) for image in images] if deep else images
+        batch[domain] = default_collate(images)  # in a worker, straight into the memory that it shares
     return batch
 
 

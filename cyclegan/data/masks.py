@@ -5,25 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from cyclegan.config import ConfigError, Data
 from cyclegan.data.folders import find_folder
 from cyclegan.data.images import ImageError, find_images, read_image
 
 
-def find_masks(data: Data, domain: str, pictures: list[Path]) -> dict[Path, Path]:
-    """The mask of each training picture of a domain: of the same name below the mask folder, whatever the suffix.
+def find_masks(data: Data, domain: str, pictures: list[Path], split: str = "train") -> dict[Path, Path]:
+    """The mask of each picture of a split of a domain: of the same name below the mask folder, whatever the suffix.
 
-    Empty if the domain has no mask folder. Raises ConfigError and FileNotFoundError.
+    Empty if the domain has no mask folder for that split. Raises ConfigError and FileNotFoundError.
     """
-    folder = getattr(data, domain).mask
+    option = "mask" if split == "train" else "test_mask"
+    folder = getattr(getattr(data, domain), option)
     if folder is None:
         return {}
     try:
-        return pair_masks(pictures, find_folder(data, "train", domain), folder)
+        return pair_masks(pictures, find_folder(data, split, domain), folder)
     except (FileNotFoundError, ImageError) as error:
-        raise ConfigError(f"data.{domain}.mask: {error}") from None
+        raise ConfigError(f"data.{domain}.{option}: {error}") from None
 
 
 def pair_masks(pictures: list[Path], root: Path, masks: Path) -> dict[Path, Path]:
@@ -48,6 +51,11 @@ def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
             "they must be of one size"
         )
     return pixels if pixels.dtype == np.uint8 else np.rint(pixels * 255).astype(np.uint8)
+
+
+def mask_tensor(mask: np.ndarray) -> Tensor:
+    """(1, height, width) in [0, 1], of (height, width) uint8."""
+    return torch.from_numpy(np.array(mask, dtype=np.float32)[None] / 255)
 
 
 def resized_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -22,7 +22,7 @@ from cyclegan.config import ConfigError, Data, Size
 from cyclegan.data.cache import new_cache
 from cyclegan.data.images import ImageError, read_image, to_bytes, to_planes, to_tensor
 from cyclegan.data.jpeg import read_jpeg
-from cyclegan.data.masks import read_mask, resized_mask
+from cyclegan.data.masks import mask_tensor, read_mask, resized_mask
 
 SizeFor = Callable[[int, int], tuple[int, int]]  # the sides wanted of a picture with these
 
@@ -118,7 +118,7 @@ class Transform:
         shape = read_mask(mask, pixels.shape[:2])
         pixels = resized(pixels, self._size)
         both = self._augmented({"image": pixels, "mask": resized_mask(shape, pixels.shape[:2])}, seed)
-        return to_planes(both["image"]), torch.from_numpy(np.array(both["mask"], dtype=np.float32)[None] / 255)
+        return to_planes(both["image"]), mask_tensor(both["mask"])
 
     def _augmented(self, layers: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
         """A picture, and its mask if it has one, cropped, flipped and augmented alike."""
@@ -177,7 +177,14 @@ class PlainTransform:
 
     def __call__(self, path: Path) -> Tensor:
         """(channels, height, width) in [-1, 1]."""
-        return to_tensor(resized(self.read(path), lambda *sides: self.size or sides))
+        return self.with_mask(path, None)[0]
+
+    def with_mask(self, path: Path, mask: Path | None) -> tuple[Tensor, Tensor | None]:
+        """What a call gives, and the picture's mask, (1, height, width) in [0, 1], where it has one."""
+        pixels = self.read(path)
+        shape = None if mask is None else read_mask(mask, pixels.shape[:2])
+        pixels = resized(pixels, lambda *sides: self.size or sides)
+        return to_tensor(pixels), None if shape is None else mask_tensor(resized_mask(shape, pixels.shape[:2]))
 
 
 def resized(pixels: np.ndarray, size_for: SizeFor, box: tuple[float, float, float, float] | None = None) -> np.ndarray:

@@ -7,9 +7,8 @@ from statistics import fmean
 import torch
 
 from cyclegan.evaluation.content import cycle_error, identity_error
-from cyclegan.evaluation.directions import Direction, batches
+from cyclegan.evaluation.directions import Direction, batches, translation
 from cyclegan.evaluation.statistics import EvaluationError
-from cyclegan.inference.translate import translate_tensor
 
 
 def errors_of(way: Direction, batch_size: int = 8, device: torch.device | str = "cpu") -> dict[str, float]:
@@ -25,20 +24,20 @@ def errors_of(way: Direction, batch_size: int = 8, device: torch.device | str = 
 def cycle_errors(way: Direction, batch_size: int, device: torch.device | str) -> list[float]:
     """Of each source picture, translated there and back."""
     values = []
-    for _, images in batches(way.files, way.read, batch_size):
-        values += cycle_error(images.to(device), _translation(way.generator), _translation(way.back)).tolist()
+    for paths, images in batches(way.files, way.read, batch_size):
+        real = images.to(device)
+        there, back = (translation(g, way.masks_of(paths, real), real) for g in (way.generator, way.back))
+        values += cycle_error(real, there, back).tolist()
     return values
 
 
 def identity_errors(way: Direction, batch_size: int, device: torch.device | str) -> list[float]:
-    """Of each picture of the target domain; none if the domains differ in their channels."""
+    """Of each picture of the target domain, in its own style; none if the domains differ in their channels."""
     if way.generator.about["input"]["channels"] != way.generator.about["output"]["channels"]:
         return []
     values = []
-    for _, images in batches(way.references.files, way.read_target, batch_size):
-        values += identity_error(images.to(device), _translation(way.generator)).tolist()
+    for paths, images in batches(way.references.files, way.read_target, batch_size):
+        real = images.to(device)
+        styles = real.split(1) if way.styles else None
+        values += identity_error(real, translation(way.generator, way.masks_of(paths, real), real, styles)).tolist()
     return values
-
-
-def _translation(generator):
-    return lambda images: translate_tensor(generator, images)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import torch
@@ -11,12 +12,16 @@ from torch import Tensor, nn
 
 from cyclegan.config import Config, load_config
 from cyclegan.data.folders import distinct_names, find_folder, find_split
+from cyclegan.data.masks import find_masks, mask_tensor, read_mask
 from cyclegan.data.transforms import PlainTransform
 from cyclegan.errors import UserError
 from cyclegan.evaluation.counterparts import counterparts
 from cyclegan.evaluation.features import Pictures
 from cyclegan.evaluation.sides import pictures_of
 from cyclegan.inference.generator_file import load_generator
+from cyclegan.inference.translate import translate_tensor
+from cyclegan.losses import within
+from cyclegan.networks.styled import StyledGenerator
 
 
 class SplitError(UserError, ValueError):
@@ -39,10 +44,44 @@ class Direction:
     references: Pictures  # real ones of the target domain
     read: Callable[[Path], Tensor]  # gives (C, H, W) in [-1, 1]
     read_target: Callable[[Path], Tensor]  # the same for references and truths
+    masks: dict[Path, Path]  # of files and references, where they have some
+    styles: dict[Path, Path]  # of files, if the generator takes a style: references in turn
 
     def outputs(self) -> dict[Path, Path]:
         """Where each picture's translation goes: same sub-folder, same name, as PNG."""
         return {path: self.out / f"{name}.png" for path, name in distinct_names(self.files, self.folder).items()}
+
+    def styles_of(self, paths: Sequence[Path], images: Tensor) -> list[Tensor] | None:
+        """The pictures of the target domain whose styles these are painted in; None if the generator takes none."""
+        if not self.styles:
+            return None
+        return [self.read_target(self.styles[path])[None].to(images) for path in paths]
+
+    def masks_of(self, paths: Sequence[Path], images: Tensor) -> Tensor | None:
+        """(N, 1, H, W), 1 where these pictures are to be translated; None if their domain has no masks."""
+        if paths[0] not in self.masks:
+            return None
+        size = tuple(images.shape[2:])
+        return torch.stack([mask_tensor(read_mask(self.masks[path], size)) for path in paths]).to(images)
+
+
+def translation(
+    generator: nn.Module, mask: Tensor | None, background: Tensor, styles: Sequence[Tensor] | None = None
+) -> Callable[[Tensor], Tensor]:
+    """The generator as a function of images, in a style each, with what is outside the mask as it was."""
+
+    def translated(images: Tensor) -> Tensor:
+        if styles is None:
+            return within(mask, translate_tensor(generator, images), background)
+        made = [translate_tensor(generator, *both) for both in zip(images.split(1), styles, strict=True)]
+        return within(mask, torch.cat(made), background)
+
+    return translated
+
+
+def styles_in_turn(generator: nn.Module, contents: Sequence[Path], styles: Sequence[Path]) -> dict[Path, Path]:
+    """A style for each content; empty for generators that take none."""
+    return dict(zip(contents, cycle(styles), strict=False)) if isinstance(generator, StyledGenerator) else {}
 
 
 def config_of(run: Path, option: str = "--run") -> Config:
@@ -70,9 +109,10 @@ def directions_of(
         others = files.get(target, [])
         said = True if paired is None and pairs and others else paired
         truths = counterparts(files[source], domains[source], others, domains.get(target), said)
+        generator = load_generator(run, name, device)
         yield Direction(
             name,
-            load_generator(run, name, device),
+            generator,
             load_generator(run, back, device) if _has(run, back) else None,
             domains[source],
             files[source],
@@ -82,6 +122,8 @@ def directions_of(
             pictures_of(config.data, target, others, domains.get(target)),
             PlainTransform(config.data, source),
             PlainTransform(config.data, target),
+            {**find_masks(config.data, source, files[source], split), **find_masks(config.data, target, others, split)},
+            styles_in_turn(generator, files[source], others),
         )
 
 

@@ -43,12 +43,23 @@ def pairs_by_name(outputs: Path | str, partners: Path | str) -> list[Pair]:
     return pairs
 
 
-def score_content(pairs: Sequence[Pair]) -> dict[str, float]:
+def score_content(pairs: Sequence[Pair], lpips: Score | None = None) -> dict[str, float]:
     """Means over (output, input) files of what needs no network: is the content kept, was anything changed?
 
-    An input of another size than its output is resized to it.
+    An input of another size than its output is resized to it. Where it is given, LPIPS is `content_lpips`.
     """
-    return _means(pairs, CONTENT, _resized)
+    return _means(pairs, CONTENT | ({"content_lpips": lpips} if lpips else {}), _resized)
+
+
+def art_product(numbers: dict[str, float], frechet: str) -> dict[str, float]:
+    """(1 + LPIPS to the contents) * (1 + Fréchet distance to the styles), if both are among the numbers.
+
+    Wright & Ommer (arXiv 2207.12280) call it ArtFID if the features are of their Inception, trained on paintings; with
+    others, and with the FID's too, it is another number, so its name is that of the distance, `frechet`.
+    """
+    if not {"content_lpips", frechet} <= numbers.keys():
+        return {}
+    return {f"lpips_x_{frechet}": (1 + numbers["content_lpips"]) * (1 + numbers[frechet])}
 
 
 def score_truth(pairs: Sequence[Pair], lpips: Score | None = None) -> dict[str, float]:

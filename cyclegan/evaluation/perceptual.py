@@ -13,7 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cyclegan.evaluation.statistics import EvaluationError
 from cyclegan.networks.pretrained import MissingPackageError, WeightsError
+
+SMALLEST = {"alex": 31, "vgg": 16}  # pixels of a side: of smaller pictures nothing is left at the trunk's end
 
 
 def lpips_from(
@@ -33,7 +36,13 @@ def lpips_from(
         network = LPIPS(net=trunk, pnet_rand=True, verbose=False)
     _load_trunk(network.net, weights)
     network.to(device).requires_grad_(False)
-    return lambda x, y: network(x.float(), y.float()).flatten()
+
+    def distance(x: Tensor, y: Tensor) -> Tensor:
+        if min(x.shape[2:]) < SMALLEST[trunk]:
+            raise EvaluationError(f"LPIPS on {trunk} needs sides of {SMALLEST[trunk]} pixels, got {tuple(x.shape[2:])}")
+        return network(x.float(), y.float()).flatten()
+
+    return distance
 
 
 def _load_trunk(trunk: torch.nn.Module, weights: Path | str) -> None:

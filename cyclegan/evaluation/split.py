@@ -16,13 +16,12 @@ from cyclegan.data.transforms import to_picture
 from cyclegan.evaluation.card import save_card
 from cyclegan.evaluation.content import change
 from cyclegan.evaluation.cycle import identity_errors
-from cyclegan.evaluation.directions import Direction, batches, config_of, directions_of
+from cyclegan.evaluation.directions import Direction, batches, config_of, directions_of, translation
 from cyclegan.evaluation.evaluator import check_metrics, evaluate, higher_is_better, side_of
 from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.features import Pictures
 from cyclegan.evaluation.paired import mae, psnr, ssim
 from cyclegan.inference.gallery import Block, write_gallery
-from cyclegan.inference.translate import translate_tensor
 
 SHOWN = 200  # rows a direction in the gallery; all pictures are translated and scored
 PAIRED = {"MAE": mae, "PSNR": psnr, "SSIM": ssim}
@@ -107,15 +106,24 @@ def about_distances(about: dict | None) -> list[str]:
 
 
 def _translate(way: Direction, batch_size: int, device: torch.device | str) -> tuple[dict, Block, int]:
-    columns = ["input", "output"] + ["back again"] * bool(way.back) + ["truth"] * bool(way.truths)
+    columns = (
+        ["input"]
+        + ["style"] * bool(way.styles)
+        + ["output"]
+        + ["back again"] * bool(way.back)
+        + ["truth"] * bool(way.truths)
+    )
     block, shown = Block(way.name, columns), set(way.files[:: -(-len(way.files) // SHOWN)])
     values: dict[str, dict[str, list[Tensor]]] = {metric: {"untouched": [], "translated": []} for metric in PAIRED}
     outputs, cycle, side = way.outputs(), [], 0
     with tqdm(total=len(way.files), desc=way.name, unit="img", leave=False) as bar:
         for paths, images in batches(way.files, way.read, batch_size):
-            exact = translate_tensor(way.generator, images.to(device))
+            real = images.to(device)
+            mask = way.masks_of(paths, real)
+            styles = way.styles_of(paths, real)
+            exact = translation(way.generator, mask, real, styles)(real)
             fakes = quantised(exact.cpu())  # scores are those of the files
-            backs = translate_tensor(way.back, exact).cpu() if way.back else None
+            backs = translation(way.back, mask, real)(exact).cpu() if way.back else None
             cycle += change(images, backs).tolist() if way.back else []
             for i, path in enumerate(paths):
                 _save(fakes[i], outputs[path])
@@ -123,7 +131,8 @@ def _translate(way: Direction, batch_size: int, device: torch.device | str) -> t
                 if truth is not None:
                     _score(values, images[i], fakes[i], truth)
                 if path in shown:
-                    row = [images[i], fakes[i], backs[i] if way.back else None, truth]
+                    style = styles[i][0].cpu() if styles else None
+                    row = [images[i], style, fakes[i], backs[i] if way.back else None, truth]
                     row = [to_picture(image) for image in row if image is not None]
                     block.add(path.relative_to(way.folder).as_posix(), row)
                 side = max(side, *images.shape[2:])

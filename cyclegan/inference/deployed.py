@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Deployed(nn.Module):
-    """What is exported: pictures in, translations out.
+    """What is exported: pictures in, translations out; of a generator of content and style, a style may go in as well.
 
     (N, C, H, W) -> (N, C', H, W); float32 in [-1, 1], or uint8 with `uint8`. H and W are multiples of the generator's
     `multiple` unless `pad`; with `resize` they are any, and the output's are those of `resize`.
@@ -28,17 +28,21 @@ class Deployed(nn.Module):
         self.generator, self.pad, self.uint8, self.resize = generator, pad, uint8, resize
         self.dtype = next(generator.parameters()).dtype
 
-    def forward(self, image: Tensor) -> Tensor:
-        x = image.float() / 127.5 - 1 if self.uint8 else image
+    def forward(self, image: Tensor, style: Tensor | None = None) -> Tensor:
+        x = self._signed(image)
         if self.resize:
             x = resized(x, *self.resize)
         height, width = x.shape[2:]
         if self.pad:
             x = _lines(_lines(x, 2, self._padded(height), height), 3, self._padded(width), width)
-        y = self.generator(x.to(self.dtype)).float()
+        x = x.to(self.dtype)
+        y = (self.generator(x) if style is None else self.generator(x, self._signed(style).to(self.dtype))).float()
         if self.pad:
             y = _lines(_lines(y, 2, height, height), 3, width, width)
         return ((y.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8) if self.uint8 else y
+
+    def _signed(self, picture: Tensor) -> Tensor:
+        return picture.float() / 127.5 - 1 if self.uint8 else picture
 
     def _padded(self, side: int) -> int:
         count = (side + self.generator.multiple - 1) // self.generator.multiple

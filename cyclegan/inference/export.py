@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import io
-import json
 import math
 import tempfile
 import warnings
@@ -19,11 +17,12 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from cyclegan.data.images import find_images, read_image, to_tensor
-from cyclegan.errors import UserError
 from cyclegan.inference.deployed import Deployed, needed_side
-from cyclegan.inference.generator_file import load_generator, save_generator
+from cyclegan.inference.exported import ExportError, extra, open_exported, read_contract, write_contract
+from cyclegan.inference.generator_file import save_generator
 from cyclegan.inference.translate import pad_for, translate_tensor
 from cyclegan.networks.pretrained import sha256_of
+from cyclegan.networks.styled import StyledGenerator
 from cyclegan.whole_files import open_replacing
 
 Format = Literal["pt2", "onnx", "torchscript", "safetensors"]
@@ -37,10 +36,6 @@ LEVEL = 2 / 255  # one step of uint8 in [-1, 1]
 CONTRACT_FORMAT = 1
 
 
-class ExportError(UserError, ValueError):
-    """An export that cannot be made or does not compute the same; the message says which and what to do."""
-
-
 @dataclass(frozen=True)
 class Options:
     """What goes into the graph.
@@ -48,6 +43,7 @@ class Options:
     precision: of the network: fp32, fp16, bf16 (not onnx) or int8 (onnx only); what goes in and out stays float32
     pad, uint8, resize: see `Deployed`
     calibration: int8: pictures (a folder) from which the ranges of the activations are taken
+    style_input: the graph takes a style, too: (1, 3, h, w) of any size, for all contents of a batch
     """
 
     precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
@@ -55,6 +51,7 @@ class Options:
     uint8: bool = False
     resize: tuple[int, int] | None = None
     calibration: Path | None = None
+    style_input: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ def export(generator: nn.Module, path: Path | str, format: Format, options: Opti
     Raises ExportError.
     """
     path, options = Path(path), options or Options()
-    _check(format, options)
+    _check(generator, format, options)
     path.parent.mkdir(parents=True, exist_ok=True)
     network = copy.deepcopy(generator).cpu().to(DTYPES[options.precision])
     if format == "safetensors":
@@ -88,7 +85,7 @@ def export(generator: nn.Module, path: Path | str, format: Format, options: Opti
     else:
         deployed = Deployed(network, options.pad, options.uint8, options.resize).eval()
         write = {"pt2": _pt2, "onnx": _onnx, "torchscript": _torchscript}[format]
-        content = write(deployed, _example(deployed), _smallest(generator, format, options))
+        content = write(deployed, _examples(deployed, options), _smallest(generator, format, options))
         if options.precision == "int8":
             content = _quantised(content, list(_calibration_inputs(generator, options)))
         with open_replacing(path) as file:
@@ -112,7 +109,12 @@ def verify(
     for batch in batches:
         for height, width in sizes:
             images = _smooth((batch, contract["input"]["channels"], height, width), draw)
-            difference = (_exported(run, generator, contract, images) - _eager(generator, contract, images)).abs()
+            style = []
+            if contract.get("style"):
+                sides = (max(side, contract["style"]["smallest"]) for side in (width, height))
+                style = [_smooth((1, 3, *sides), draw)]
+            found = _exported(run, generator, contract, images, *style)
+            difference = (found - _eager(generator, contract, images, *style)).abs()
             if not difference.isfinite().all():
                 raise ExportError(f"{path}: results are not finite for {batch} of {height}x{width}; try fp32")
             deviations.append(Deviation(batch, height, width, difference.max().item(), difference.mean().item()))
@@ -134,48 +136,17 @@ def worst(deviations: Sequence[Deviation], contract: dict[str, Any]) -> tuple[fl
     return found, TOLERANCES[contract["precision"]] + (LEVEL if contract["input"]["dtype"] == "uint8" else 0)
 
 
-def open_exported(path: Path | str) -> Callable[[Tensor], Tensor]:
-    """A function from the input to the output tensor of an exported file. Raises ExportError."""
-    path = Path(path)
-    format = read_contract(path)["format"]
-    if format == "pt2":
-        return torch.export.load(path).module()
-    if format == "safetensors":
-        generator = load_generator(path)
-        return lambda images: generator(images)
-    if format == "torchscript":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch.jit is deprecated, that is why it is called legacy
-            return torch.jit.load(path)
-    session = _extra("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(None, {"image": images.numpy()})[0])
-
-
-def read_contract(path: Path | str) -> dict[str, Any]:
-    beside = contract_path(path)
-    try:
-        return json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ExportError(f"{path} has no contract: {beside}: {error}") from None
-
-
-def write_contract(path: Path | str, contract: dict[str, Any]) -> dict[str, Any]:
-    with open_replacing(contract_path(path)) as file:
-        file.write(json.dumps(contract, indent=1).encode())
-    return contract
-
-
-def contract_path(path: Path | str) -> Path:
-    return Path(f"{path}.json")
-
-
-def _check(format: Format, options: Options) -> None:
+def _check(generator: nn.Module, format: Format, options: Options) -> None:
     if format == "safetensors" and (options.pad or options.uint8 or options.resize):
         raise ExportError("safetensors holds weights and no graph: padding, uint8 and resizing go into the others")
     if options.resize and min(options.resize) < 1:
         raise ExportError(f"--resize takes sides of at least 1 pixel, got {options.resize[0]} {options.resize[1]}")
     if options.precision == "int8" and (format != "onnx" or options.calibration is None):
         raise ExportError("int8 needs --format onnx and --calibration FOLDER with typical pictures")
+    if options.style_input and not isinstance(generator, StyledGenerator):
+        raise ExportError("--style-input: this generator has a style of its own and takes no other")
+    if options.style_input and (format == "safetensors" or options.precision == "int8"):
+        raise ExportError("--style-input is for graphs (pt2, onnx, torchscript) that are not int8")
     if options.precision == "bf16" and format == "onnx":
         raise ExportError("onnx: onnxruntime computes no convolutions in bf16; use fp16, or another format")
 
@@ -201,6 +172,16 @@ def _contract(generator: nn.Module, path: Path, format: Format, options: Options
             "multiple": 1 if free else generator.multiple,
             "smallest": _smallest(generator, format, options),
         },
+        "style": {
+            "name": "style",
+            **layout,
+            "channels": 3,
+            "batch": 1,
+            "sides": "any",
+            "smallest": _smallest_style(generator, format),
+        }
+        if options.style_input
+        else None,
         "output": {
             "name": "translation",
             **layout,
@@ -223,15 +204,17 @@ def _contract(generator: nn.Module, path: Path, format: Format, options: Options
 # ---- writing
 
 
-def _example(deployed: Deployed) -> Tensor:
-    """An input on which a graph can be recorded without any of its sides being special."""
+def _examples(deployed: Deployed, options: Options) -> tuple[Tensor, ...]:
+    """Inputs on which a graph can be recorded without any of their sides being special."""
     multiple = deployed.generator.multiple
     height, width = needed_side(multiple, multiple + 24), needed_side(multiple, multiple + 33)
     if deployed.pad or deployed.resize:
         height, width = height - 1, width + 2
     channels = deployed.generator.architecture.get("in_channels", 3)
-    image = torch.rand(2, channels, height, width) * 2 - 1
-    return ((image + 1) * 127.5).to(torch.uint8) if deployed.uint8 else image
+    examples = [torch.rand(2, channels, height, width) * 2 - 1]
+    if options.style_input:
+        examples.append(torch.rand(1, 3, multiple + 41, multiple + 50) * 2 - 1)
+    return tuple(_as_input(example, deployed.uint8) for example in examples)
 
 
 def _smallest(generator: nn.Module, format: Format, options: Options) -> int:
@@ -246,36 +229,45 @@ def _smallest(generator: nn.Module, format: Format, options: Options) -> int:
     return 2 if generator.smallest > multiple else multiple + 1
 
 
-def _pt2(deployed: Deployed, example: Tensor, smallest: int) -> bytes:
+def _smallest_style(generator: nn.Module, format: Format) -> int:
+    """The same of a style, which no encoder here shrinks by more than 16."""
+    return max(generator.smallest, 32) if format in ("pt2", "onnx") else generator.smallest
+
+
+def _pt2(deployed: Deployed, examples: tuple[Tensor, ...], smallest: int) -> bytes:
     buffer = io.BytesIO()
-    torch.export.save(_recorded(deployed, example, smallest), buffer)
+    torch.export.save(_recorded(deployed, examples, smallest), buffer)
     return buffer.getvalue()
 
 
-def _recorded(deployed: Deployed, example: Tensor, smallest: int) -> torch.export.ExportedProgram:
+def _recorded(deployed: Deployed, examples: tuple[Tensor, ...], smallest: int) -> torch.export.ExportedProgram:
     multiple = 1 if deployed.pad or deployed.resize else deployed.generator.multiple
     height, width = (Dim(name, min=smallest // multiple, max=2**16 // multiple) for name in ("height", "width"))
     batch = Dim("batch", min=1, max=1024)
-    shape = {0: batch, 2: multiple * height, 3: multiple * width}
-    return torch.export.export(deployed, (example,), dynamic_shapes=(shape,), strict=False)
+    shapes = [{0: batch, 2: multiple * height, 3: multiple * width}]
+    if len(examples) > 1:
+        least = _smallest_style(deployed.generator, "pt2")
+        height, width = (Dim(f"style_{name}", min=least, max=2**16) for name in ("height", "width"))
+        shapes.append({2: height, 3: width})
+    return torch.export.export(deployed, examples, dynamic_shapes=tuple(shapes), strict=False)
 
 
-def _onnx(deployed: Deployed, example: Tensor, smallest: int) -> bytes:
-    onnx = _extra("onnx")
-    _extra("onnxscript")
+def _onnx(deployed: Deployed, examples: tuple[Tensor, ...], smallest: int) -> bytes:
+    onnx = extra("onnx")
+    extra("onnxscript")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            _recorded(deployed, example, smallest),
-            (example,),
+            _recorded(deployed, examples, smallest),
+            examples,
             dynamo=True,
             verbose=False,
-            input_names=["image"],
+            input_names=["image", "style"][: len(examples)],
             output_names=["translation"],
         )
     model = program.model_proto
-    for value, names in ((model.graph.input[0], _AXES), (model.graph.output[0], _AXES)):
-        for axis, name in names.items():
+    for value in (model.graph.input[0], model.graph.output[0]):
+        for axis, name in _AXES.items():
             if value.type.tensor_type.shape.dim[axis].HasField("dim_param"):
                 value.type.tensor_type.shape.dim[axis].dim_param = name
     onnx.checker.check_model(model)
@@ -285,19 +277,19 @@ def _onnx(deployed: Deployed, example: Tensor, smallest: int) -> bytes:
 _AXES = {0: "batch", 2: "height", 3: "width"}
 
 
-def _torchscript(deployed: Deployed, example: Tensor, smallest: int) -> bytes:
+def _torchscript(deployed: Deployed, examples: tuple[Tensor, ...], smallest: int) -> bytes:
     """Traced, so that it takes whatever the network takes; `smallest` is for the formats that state it."""
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        torch.jit.save(torch.jit.trace(deployed, example, check_trace=False), buffer)
+        torch.jit.save(torch.jit.trace(deployed, examples, check_trace=False), buffer)
     return buffer.getvalue()
 
 
 def _quantised(model: bytes, inputs: list[Any]) -> bytes:
     """Convolutions in int8 (weights by channel, activations by what the calibration pictures reach)."""
-    quantization = _extra("onnxruntime.quantization")
-    onnx = _extra("onnx")
+    quantization = extra("onnxruntime.quantization")
+    onnx = extra("onnx")
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self):
@@ -331,35 +323,28 @@ def _calibration_inputs(generator: nn.Module, options: Options) -> Iterable[Any]
         yield _as_input(image if options.pad or options.resize else pad_for(generator, image), options.uint8).numpy()
 
 
-def _extra(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ExportError(f"{error}: this format needs pip install 'cyclegan[export]'") from None
-
-
 # ---- verifying
 
 
-def _exported(run: Callable, generator: nn.Module, contract: dict[str, Any], images: Tensor) -> Tensor:
+def _exported(run: Callable, generator: nn.Module, contract: dict[str, Any], images: Tensor, *style: Tensor) -> Tensor:
     height, width = images.shape[2:]
     uint8 = contract["input"]["dtype"] == "uint8"
     given = images if contract["input"]["multiple"] == 1 else pad_for(generator, images)
     with torch.no_grad():
-        result = run(_as_input(given, uint8))
+        result = run(*(_as_input(one, uint8) for one in (given, *style)))
     if not contract["preprocessing"]["resize_inside"]:
         result = result[..., :height, :width]
     return result.float() / 127.5 - 1 if uint8 else result
 
 
-def _eager(generator: nn.Module, contract: dict[str, Any], images: Tensor) -> Tensor:
+def _eager(generator: nn.Module, contract: dict[str, Any], *inputs: Tensor) -> Tensor:
     if contract["input"]["dtype"] == "uint8":
-        images = _as_input(images, True).float() / 127.5 - 1
+        inputs = [_as_input(one, True).float() / 127.5 - 1 for one in inputs]
     size = contract["preprocessing"]["resize_inside"]
     if size:
         with torch.no_grad():
-            return Deployed(generator, contract["preprocessing"]["pad_inside"], resize=tuple(size))(images)
-    return translate_tensor(generator, images)
+            return Deployed(generator, contract["preprocessing"]["pad_inside"], resize=tuple(size))(*inputs)
+    return translate_tensor(generator, *inputs)
 
 
 def _as_input(images: Tensor, uint8: bool) -> Tensor:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from cyclegan.data.images import ImageError
 from cyclegan.data.masks import read_mask
 from cyclegan.devices import default_device
-from cyclegan.inference.generator_file import load_generator
+from cyclegan.inference.exported import open_generator
 from cyclegan.inference.picture_files import (
     FORMATS,
     Picture,
@@ -33,9 +33,10 @@ from cyclegan.inference.picture_files import (
     with_bits,
     write_picture,
 )
+from cyclegan.inference.styling import Colours, StylePicture, styled
 from cyclegan.inference.tiles import Tiling
 from cyclegan.inference.translator import Precision, Translator
-from cyclegan.inference.work_list import Job, WorkListError, plan
+from cyclegan.inference.work_list import Job, WorkListError, plan, with_regions
 from cyclegan.whole_files import open_replacing
 
 MARK = ".translated.json"  # in a folder of results: by which generator they were made
@@ -57,6 +58,11 @@ def translate(
     output: str | Path | None = None,
     *,
     direction: str | None = None,
+    style: StylePicture | Sequence[StylePicture] = (),
+    style_weights: Sequence[float] | None = None,
+    strength: float = 1.0,
+    keep_colours: Colours | None = None,
+    regions: Sequence[str | Path] = (),
     device: str | Sequence[str] | None = None,
     precision: Precision = "auto",
     batch: int | None = None,
@@ -68,11 +74,14 @@ def translate(
     """Translate pictures in memory, files or folders; every picture keeps its size.
 
     Args:
-        source: a generator, or what `load_generator` takes
+        source: a generator, what `load_generator` takes, or a graph that `export` wrote (.pt2, .onnx, .ts)
         pictures: a PIL image, an array (height, width[, 1 or 3]) of uint8, uint16 or floats in [0, 1], or a list of
             those; or a path to a picture, to a folder, a pattern, or a list of paths
         output: for paths: the folder (or, for one picture, the file) to write into
         direction: "AtoB" or "BtoA", where `source` has both
+        style, style_weights, strength: of generators of content and style, see `take_style`; without, the kept style
+        keep_colours: histogram or luminance, see `Styling`
+        regions: for each style, a mask that is white where it goes, or a folder of masks named like the pictures
         device: e.g. "cuda", or several, which share the files; the GPU if there is one
         precision: auto, fp32, bf16 or fp16, see `Translator`
         batch: pictures of the same size that are computed together; 1 on CPUs, else 8
@@ -84,25 +93,26 @@ def translate(
     Returns the same kind as it was given for pictures in memory, a PIL image for one path without `output`, and a
     Report for paths with `output`. Raises ImageError for a bad picture in memory or without `output`.
     """
-    generator = source if isinstance(source, nn.Module) else load_generator(source, direction)
+    generator = source if isinstance(source, nn.Module) else open_generator(source, direction)
+    generator, styling = styled(generator, style, style_weights, strength, keep_colours, regions)
     devices = [device] if isinstance(device, str) else list(device or [default_device()])
-    translators = [Translator(generator, one, precision, tiling) for one in devices]
+    translators = [Translator(generator, one, precision, tiling, styling) for one in devices]
     with pixel_limit(max_pixels):
         if output is not None:
             paths = [pictures] if isinstance(pictures, str | Path) else list(pictures)
-            jobs = plan(paths, output, format)
+            jobs = with_regions(plan(paths, output, format), regions)
             return translate_files(translators, jobs, batch=batch, overwrite=overwrite)
         if isinstance(pictures, list | tuple):
-            return [_in_memory(translators[0], picture) for picture in pictures]
-        return _in_memory(translators[0], pictures)
+            return [_in_memory(translators[0], picture, regions) for picture in pictures]
+        return _in_memory(translators[0], pictures, regions)
 
 
-def _in_memory(translator: Translator, given: Any) -> Image.Image | np.ndarray:
+def _in_memory(translator: Translator, given: Any, regions: Sequence[str | Path]) -> Image.Image | np.ndarray:
     if isinstance(given, str | Path):
         if Path(given).is_dir():
             raise ImageError(f"{given} is a folder; name an output folder for its translations")
-        return to_pillow(translator([read_picture(given, translator.channels, translator.background)])[0])
-    (result,) = translator([picture_of(given, translator.channels, translator.background)])
+        return to_pillow(translator([read_picture(given, translator.channels, translator.background)], [regions])[0])
+    (result,) = translator([picture_of(given, translator.channels, translator.background)], [regions])
     if isinstance(given, Image.Image):
         return to_pillow(result)
     if given.dtype == np.uint16:
@@ -223,7 +233,7 @@ class _Pipeline:
                 pictures = [read_picture(jobs[0].source, translator.channels, translator.background)]
             if isinstance(pictures[0], str):
                 return group
-            results = zip(jobs, pictures, translator(pictures), strict=True)
+            results = zip(jobs, pictures, translator(pictures, [job.regions for job in jobs]), strict=True)
             return [(job, _pasted(job, picture, result)) for job, picture, result in results]
         except (ValueError, OSError, MemoryError, RuntimeError) as error:  # torch has RuntimeErrors for lack of memory
             if len(group) == 1:

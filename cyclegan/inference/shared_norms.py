@@ -1,4 +1,4 @@
-"""Norm layers with statistics from somewhere else: from all tiles of a picture, or from its thumbnail."""
+"""Norm layers, and others that look at all places, with statistics from somewhere else: all tiles, or a thumbnail."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import copy
 
 import torch
 from torch import Tensor, nn
+
+from cyclegan.networks.layers import OfTheWhole
 
 SHARED_NORMS = (nn.InstanceNorm2d, nn.GroupNorm)
 
@@ -47,6 +49,17 @@ class FixedNorm(nn.Module):
         return (x - self.mean) * self.factor + self.bias
 
 
+class Fixed(nn.Module):
+    """What a layer gave for the whole picture."""
+
+    def __init__(self, value: Tensor):
+        super().__init__()
+        self.register_buffer("value", value)
+
+    def forward(self, _: Tensor) -> Tensor:
+        return self.value
+
+
 def fixed_norm(norm: nn.Module, mean: Tensor, variance: Tensor) -> FixedNorm:
     """What a norm layer does at these statistics."""
     factor = (variance + norm.eps).rsqrt()
@@ -57,15 +70,20 @@ def fixed_norm(norm: nn.Module, mean: Tensor, variance: Tensor) -> FixedNorm:
 
 
 def with_statistics_of(generator: nn.Module, images: Tensor) -> nn.Module:
-    """A copy of the generator whose norm layers keep the statistics that they have on `images`."""
+    """A copy of the generator whose norm layers, and those OfTheWhole, keep what they have on `images`."""
     fixed = copy.deepcopy(generator)
+    whole = {name: layer for name, layer in fixed.named_modules() if isinstance(layer, OfTheWhole)}
+    given: dict[str, Tensor] = {}
+    for name, layer in whole.items():
+        layer.register_forward_hook(lambda *call, name=name: given.update({name: call[2]}))
     norms = {name: layer for name, layer in fixed.named_modules() if isinstance(layer, SHARED_NORMS)}
     moments = {name: Moments() for name in norms}
     for name, norm in norms.items():
         norm.register_forward_pre_hook(lambda _, inputs, name=name: moments[name].add(inputs[0]))
     fixed(images)
     for name, norm in norms.items():
-        parent, _, last = name.rpartition(".")
         statistics = moments[name].mean_and_variance(groups_of(norm, len(moments[name].sum)))
-        setattr(fixed.get_submodule(parent), last, fixed_norm(norm, *statistics))
+        fixed.set_submodule(name, fixed_norm(norm, *statistics))
+    for name, value in given.items():
+        fixed.set_submodule(name, Fixed(value))
     return fixed

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from cyclegan.data.images import read_image, to_tensor
-from cyclegan.inference.generator_file import DIRECTIONS, GeneratorFileError, load_generator
-from cyclegan.networks.adain import AdainGenerator
-from cyclegan.networks.pretrained import sha256_of
+from cyclegan.inference.exported import open_generator
+from cyclegan.inference.generator_file import DIRECTIONS, load_generator
+from cyclegan.inference.styling import CHOICES as COLOURS
+from cyclegan.inference.styling import Styling, styled
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -29,35 +28,40 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         help="what a *.pth cannot tell: padding=zero (else reflect), skip=true (false), dropout=0.5 (of a U-Net, 0); "
         "may be given several times",
     )
-    style = parser.add_argument_group("adain only")
+    style = parser.add_argument_group("generators of content and style")
     style.add_argument("--style", type=Path, nargs="+", default=[], help="pictures of the style (that of all in B)")
     style.add_argument("--style-weights", type=float, nargs="+", help="one a picture (the same for all)")
     style.add_argument("--strength", type=float, default=1.0, help="0: the content as it is decoded, 1: all (1)")
 
 
+def add_styling(parser: argparse.ArgumentParser) -> None:
+    """What depends on the pictures that are translated."""
+    style = parser.add_argument_group("generators of content and style, by picture")
+    style.add_argument(
+        "--keep-colours",
+        choices=COLOURS,
+        help="the content's; histogram: the style is given them first, luminance: only brightness is painted",
+    )
+    style.add_argument(
+        "--region",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="one a style: a mask, white where it goes, or a folder of masks",
+    )
+
+
 def load_source(options: argparse.Namespace) -> nn.Module:
     """Raises GeneratorFileError and ImageError."""
     generator = load_generator(options.source, options.direction, architecture=dict(options.architecture))
-    if options.style or options.style_weights or options.strength != 1:
-        take_style(generator, options.style, options.style_weights, options.strength)
-    return generator
+    return styled(generator, options.style, options.style_weights, options.strength)[0]
 
 
-def take_style(
-    generator: nn.Module, pictures: Sequence[Path], weights: Sequence[float] | None = None, strength: float = 1.0
-) -> None:
-    """From now on it translates into the style of these pictures, which becomes a part of its identity.
-
-    Raises GeneratorFileError for generators without and for wrong weights, ImageError.
-    """
-    if not isinstance(generator, AdainGenerator):
-        raise GeneratorFileError("--style: this generator has one of its own; only adain's take any")
-    try:
-        generator.take_style([to_tensor(read_image(path))[None] for path in pictures], weights, strength)
-    except ValueError as error:
-        raise GeneratorFileError(f"--style: {error}") from None
-    style = {"pictures": [sha256_of(path) for path in pictures], "weights": weights, "strength": strength}
-    generator.about = {**generator.about, "style": style}
+def styled_source(options: argparse.Namespace) -> tuple[nn.Module, Styling | None]:
+    """The same for a parser with `add_styling`; SOURCE may be an exported graph."""
+    generator = open_generator(options.source, options.direction, dict(options.architecture))
+    style = (options.style, options.style_weights, options.strength)
+    return styled(generator, *style, options.keep_colours, options.region)
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 
 @torch.no_grad()
-def translate_tensor(generator: nn.Module, images: Tensor) -> Tensor:
-    """(N, C, H, W) in [-1, 1] -> (N, C', H, W) in [-1, 1], for sides of any length.
+def translate_tensor(generator: nn.Module, images: Tensor, *style: Tensor) -> Tensor:
+    """(N, C, H, W) in [-1, 1] -> (N, C', H, W) in [-1, 1], for sides of any length; some take a style, (1, 3, h, w).
 
     The sides are padded to what the generator takes (its `multiple` and `smallest`) and the result is cut back.
     """
     height, width = images.shape[2:]
     padded = pad_for(generator, images)
-    return generator(padded)[..., :height, :width].float().clamp(-1, 1)
+    return generator(padded, *style)[..., :height, :width].float().clamp(-1, 1)
 
 
 def pad_for(generator: nn.Module, images: Tensor) -> Tensor:

@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cyclegan.data.images import to_tensor
+from cyclegan.data.masks import read_mask
 from cyclegan.devices import DeviceError, usable_device
+from cyclegan.inference.exported import ExportedGenerator
 from cyclegan.inference.picture_files import Picture
-from cyclegan.inference.tiles import Tiling, to_pixels, translate_tiled
+from cyclegan.inference.styling import Styling
+from cyclegan.inference.tiles import Tiling, TilingError, to_pixels, translate_tiled
 from cyclegan.inference.translate import translate_tensor
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -29,6 +33,7 @@ class Translator:
         precision: of the network; auto is bf16 where the device has instructions for it, else fp32. Pictures with
             more than 8 bits a channel and exact tiles are always computed in fp32
         tiling: how pictures too large for one go are cut
+        styling: what depends on each picture, of generators of content and style
 
     Raises DeviceError.
     """
@@ -39,8 +44,9 @@ class Translator:
         device: torch.device | str = "cpu",
         precision: Precision = "auto",
         tiling: Tiling | None = None,
+        styling: Styling | None = None,
     ):
-        self.device, self.tiling = usable_device(device), tiling or Tiling()
+        self.device, self.tiling, self.styling = usable_device(device), tiling or Tiling(), styling
         self.precision = best_precision(self.device) if precision == "auto" else precision
         if self.precision == "fp16" and self.device.type == "cpu":
             raise DeviceError("precision fp16: CPUs compute it slowly or not at all; use bf16 or fp32")
@@ -53,12 +59,17 @@ class Translator:
             # On CPUs, too, 16-bit convolutions want channels last; 32-bit ones do not.
             self.fast = copy.deepcopy(self.exact).to(DTYPES[self.precision], memory_format=torch.channels_last)
 
-    def __call__(self, pictures: Sequence[Picture]) -> list[Picture]:
-        """Pictures of one size and depth -> their translations."""
+    def __call__(self, pictures: Sequence[Picture], regions: Sequence[Sequence[Path]] = ()) -> list[Picture]:
+        """Pictures of one size and depth -> their translations; `regions`: of each picture, a mask a style."""
         if self.is_large(*pictures[0].size):
             return [self._tiled(picture) for picture in pictures]
         images = torch.stack([to_tensor(picture.pixels) for picture in pictures])
-        results = self.tensor(images, exact=pictures[0].deep)
+        if self.styling:
+            masks = [_read_regions(paths, pictures[0].size) for paths in regions] if self.styling.by_region else []
+            network = self.exact if pictures[0].deep else self.fast
+            results = self.styling.paint(network, images, torch.stack(masks) if masks else None)
+        else:
+            results = self.tensor(images, exact=pictures[0].deep)
         return [
             picture.with_pixels(to_pixels(result, picture.pixels.dtype))
             for picture, result in zip(pictures, results, strict=True)
@@ -75,7 +86,20 @@ class Translator:
         return self.tiling.applies_to(height, width)
 
     def _tiled(self, picture: Picture) -> Picture:
+        reason = "cannot keep colours or have regions" if self.styling else ""
+        if isinstance(self.exact, ExportedGenerator):
+            reason = "share statistics, which an exported graph cannot tell"
+        if reason:
+            height, width = picture.size
+            raise TilingError(
+                f"{width}x{height} pixels would be cut into tiles, which {reason}: --tiles never, or a smaller picture"
+            )
         return picture.with_pixels(translate_tiled(self.exact, picture.pixels, self.tiling, self.device))
+
+
+def _read_regions(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
+    """(styles, height, width) in [0, 1]."""
+    return torch.stack([torch.from_numpy(read_mask(path, size) / np.float32(255)) for path in paths])
 
 
 def best_precision(device: torch.device) -> Precision:

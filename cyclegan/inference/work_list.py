@@ -25,6 +25,7 @@ class Job:
     target: Path
     below: Path | None = None  # the folder that the target must not leave
     mask: Path | None = None  # white where the translation goes; elsewhere the source stays
+    regions: tuple[Path, ...] = ()  # white where each style goes
 
     def done(self) -> bool:
         """Whether the target is there and not older than the source."""
@@ -78,14 +79,26 @@ def plan(inputs: Sequence[str | Path], output: Path | str, format: str = "png") 
 
 def with_masks(jobs: Sequence[Job], folder: Path) -> list[Job]:
     """Each job with the mask below `folder` that has its target's name, whatever the suffix. Raises WorkListError."""
+    return [replace(job, mask=mask) for job, mask in zip(jobs, _masks(jobs, folder, "--mask"), strict=True)]
+
+
+def with_regions(jobs: Sequence[Job], places: Sequence[Path | str]) -> list[Job]:
+    """Each job with a mask from each place: a folder of masks, found as `with_masks` does, or one file for all."""
+    found = [
+        _masks(jobs, Path(place), "--region") if Path(place).is_dir() else [Path(place)] * len(jobs) for place in places
+    ]
+    return [replace(job, regions=tuple(masks[i] for masks in found)) for i, job in enumerate(jobs)]
+
+
+def _masks(jobs: Sequence[Job], folder: Path, option: str) -> list[Path]:
     known = {path.relative_to(folder).with_suffix(""): path for path in find_images(folder)}
     names = [job.target.relative_to(job.below) if job.below else Path(job.source.name) for job in jobs]
     masks = [known.get(name.with_suffix("")) for name in names]
     if missing := [job.source for job, mask in zip(jobs, masks, strict=True) if mask is None]:
         raise WorkListError(
-            f"--mask: {folder} has none for {len(missing)} of {len(jobs)} pictures, such as {missing[0]}"
+            f"{option}: {folder} has none for {len(missing)} of {len(jobs)} pictures, such as {missing[0]}"
         )
-    return [replace(job, mask=mask) for job, mask in zip(jobs, masks, strict=True)]
+    return masks
 
 
 def _found(given: str, several: bool) -> Iterable[tuple[Path, Path]]:

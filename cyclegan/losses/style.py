@@ -6,7 +6,7 @@ them, are samples in the space of C channels; what a kernel needs to know of a s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,6 +67,11 @@ def describe(
         return Style(kernel, mean / channels**0.5)
     variance = ((x - mean[..., None]).square() * share[:, None]).sum(2)
     return Style(kernel, torch.cat([mean, (variance + 1e-5).sqrt()], 1) / channels**0.5)  # a root of 0 has no gradient
+
+
+def describe_layers(features: Mapping[str, Tensor], layers: Iterable[str], kernel: Kernel) -> dict[str, Style]:
+    """The styles of these layers."""
+    return {name: describe(features[name], kernel) for name in layers}
 
 
 def style_distance(found: Style, wanted: Style, relative: bool = False) -> Tensor:

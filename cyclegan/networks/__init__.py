@@ -7,17 +7,21 @@ from typing import Any
 from torch import nn
 
 from cyclegan.networks.adain import AdainGenerator
+from cyclegan.networks.linear import LinearGenerator
 from cyclegan.networks.multiscale import MultiscaleDiscriminator
 from cyclegan.networks.patchgan import PatchDiscriminator, PixelDiscriminator
 from cyclegan.networks.resnet import ResnetGenerator
 from cyclegan.networks.ugatit import UgatitDiscriminator, UgatitGenerator
 from cyclegan.networks.unet import UnetGenerator
+from cyclegan.networks.variational import VariationalGenerator
 
 GENERATORS: dict[str, type[nn.Module]] = {
     "resnet": ResnetGenerator,
     "unet": UnetGenerator,
     "ugatit": UgatitGenerator,
     "adain": AdainGenerator,
+    "linear": LinearGenerator,
+    "variational": VariationalGenerator,
 }
 DISCRIMINATORS: dict[str, type[nn.Module]] = {  # each gives a map of scores, or a list of them
     "patch": PatchDiscriminator,

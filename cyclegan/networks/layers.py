@@ -35,6 +35,17 @@ class InstanceNorm(nn.InstanceNorm2d):
         return y.flatten(1).reshape(y.shape) if self.training else y
 
 
+class OfTheWhole(nn.Module):
+    """Gives something about all places of its input at once: tiles of a picture take it from the whole."""
+
+
+class ChannelMeans(OfTheWhole):
+    """(N, C, h, w) -> (N, C, 1, 1)"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3), keepdim=True)
+
+
 def bias_before(norm: Norm) -> bool:
     """Whether a convolution before this norm has a bias: not if the norm brings its own."""
     return norm in ("instance", "none")

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cyclegan.inference.colour import brightness_matched, luminance, recoloured, with_luminance
 from cyclegan.losses.structure import total_variation
 from cyclegan.losses.style import SAMPLED, Style, content_loss, describe, style_loss
 from cyclegan.networks.backbones import Backbone
-from cyclegan.neural_style.colour import brightness_matched, luminance, recoloured, with_luminance
 from cyclegan.neural_style.recipe import Recipe, RecipeError
 
 SMALLEST = 32  # pixels: below, deep layers have nothing left

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cyclegan.data.images import ImageError, read_image, to_tensor
+from cyclegan.inference.files import Report
 from cyclegan.inference.picture_files import FORMATS, Picture, read_picture, write_picture
 from cyclegan.inference.work_list import Job
 from cyclegan.networks.backbones import Backbone
@@ -41,15 +42,6 @@ class Wishes:
     curve: TextIO | None = None
     quality: int = 95
     progress: bool = True
-
-
-@dataclass
-class Painted:
-    """What became of the files."""
-
-    done: list[Path] = field(default_factory=list)
-    skipped: list[Path] = field(default_factory=list)
-    failed: dict[Path, str] = field(default_factory=dict)
 
 
 def read_styles(
@@ -81,11 +73,11 @@ def stylize_files(
     recipe: Recipe,
     wishes: Wishes,
     device: torch.device | str = "cpu",
-) -> Painted:
+) -> Report:
     """One painting a job. A picture that cannot be read does not stop the others. Raises RecipeError, WeightsError."""
     backbone = recipe.load_backbone().to(device)
     styles = [Model(*(v.to(device) if isinstance(v, Tensor) else v for v in vars(style).values())) for style in styles]
-    painted = Painted()
+    painted = Report()
     for job in jobs:
         if job.target.exists() and not wishes.overwrite:
             painted.skipped.append(job.target)

@@ -10,8 +10,7 @@ from typing import Literal
 
 from cyclegan.errors import UserError
 from cyclegan.losses.style import Kernel
-from cyclegan.networks.backbones import Backbone, BackboneName, default_layers, load_backbone
-from cyclegan.networks.vgg import Pooling
+from cyclegan.networks.backbones import Backbone, BackboneName, Pooling, default_layers, load_backbone
 
 Normalisation = Literal["relative", "paper"]
 OptimizerName = Literal["lbfgs", "adam"]

@@ -17,6 +17,7 @@ from cyclegan.training.environment import describe_environment
 from cyclegan.training.journal import Journal
 from cyclegan.training.remarks import Remark, add_remarks, drop_remarks_after
 from cyclegan.training.samples import sample_images, sample_sheet, save_atomically, translate_samples
+from cyclegan.whole_files import write_whole
 
 
 class Chronicle:
@@ -42,7 +43,7 @@ class Chronicle:
         self.journal = Journal(self.log, self.accelerator, images)
         if self.accelerator.is_main_process:
             environment = json.dumps(describe_environment(self.accelerator), indent=1)
-            (self.log / "environment.json").write_text(environment, encoding="utf-8")
+            write_whole(self.log / "environment.json", environment)
             drop_remarks_after(self.remarks, images)
 
     def add_curves(self, images: int, epoch: int, steps: int, values: dict[str, float]) -> None:
@@ -61,7 +62,7 @@ class Chronicle:
         with self.accelerator.autocast(), evaluating(generators):
             samples = {domain: value.to(self.accelerator.device, dtype) for domain, value in self.samples.items()}
             pictures = translate_samples(generators, samples)
-            sheet = sample_sheet(generators, pictures)
+            sheet = sample_sheet(generators, pictures, samples)
         with self._spared():
             save_atomically(sheet, self.config.folder / "samples" / f"{images:09d}.png")
             for tracker in self._tensorboards():

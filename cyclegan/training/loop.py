@@ -223,8 +223,12 @@ class Run:
                     batches = iter(self.loader)
                     ignore_ends_of_workers()
                 batch = next(batches, None)
-            except RuntimeError as error:
-                if "DataLoader worker (pid" not in str(error):
+            except (
+                RuntimeError,
+                ConnectionError,
+                EOFError,
+            ) as error:  # or while it hands one over
+                if isinstance(error, RuntimeError) and "DataLoader worker (pid" not in str(error):
                     raise
                 raise WorkerLost(
                     "a loader worker died, often for want of memory; --resume auto goes on from the newest state "

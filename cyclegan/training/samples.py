@@ -1,4 +1,4 @@
-"""A sheet of the same test pictures every time: real, translated, brought back, and the identity."""
+"""A sheet of the same test pictures every time: real, the style if one is taken, translated, back, and the identity."""
 
 from __future__ import annotations
 
@@ -10,53 +10,81 @@ from torch import Tensor, nn
 
 from cyclegan.config import Config
 from cyclegan.data.folders import find_split
+from cyclegan.data.masks import find_masks
 from cyclegan.data.transforms import PlainTransform, to_picture
+from cyclegan.losses import within
+from cyclegan.networks.styled import StyledGenerator
 from cyclegan.whole_files import open_replacing
 
 CELL = 128  # smaller pictures are enlarged to about this many pixels
 
 
 def sample_images(config: Config) -> dict[str, Tensor]:
-    """Evenly spaced test pictures (training ones if there is no test split) by domain: (N, C, H, W) in [-1, 1]."""
+    """Evenly spaced test pictures (training ones if there is no test split) by domain: (N, C, H, W) in [-1, 1].
+
+    Where they have masks, those too: "A_mask", (N, 1, H, W) in [0, 1].
+    """
     crop = config.data.crop_size
     size = (crop, crop) if isinstance(crop, int) else tuple(crop)
-    files = {**find_split(config.data, "train"), **find_split(config.data, "test")}
+    splits = {split: find_split(config.data, split) for split in ("train", "test")}
     images = {}
-    for domain, paths in files.items():
+    for domain in splits["train"]:
+        split = "test" if domain in splits["test"] else "train"
+        paths = splits[split][domain]
+        masks = find_masks(config.data, domain, paths, split)
         count = min(config.logging.samples, len(paths))
         chosen = [paths[i * len(paths) // count] for i in range(count)]
         transform = PlainTransform(config.data, domain, size)
-        images[domain] = torch.stack([transform(path) for path in chosen])
+        pictures, shapes = zip(*(transform.with_mask(path, masks.get(path)) for path in chosen), strict=True)
+        images[domain] = torch.stack(pictures)
+        if masks:
+            images[f"{domain}_mask"] = torch.stack(shapes)
     return images
 
 
 @torch.no_grad()
 def translate_samples(generators: dict[str, nn.Module], images: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
-    """By direction: the pictures and their translations."""
-    return {
-        direction: (images[direction[0]], one_by_one(generator, images[direction[0]]))
-        for direction, generator in generators.items()
-    }
+    """By direction: the pictures and their translations, as they were outside their masks."""
+    pictures = {}
+    for direction, generator in generators.items():
+        real, mask = images[direction[0]], images.get(f"{direction[0]}_mask")
+        styles = sample_styles(generator, direction, images)
+        pictures[direction] = real, within(mask, one_by_one(generator, real, styles), real)
+    return pictures
+
+
+def sample_styles(generator: nn.Module, direction: str, images: dict[str, Tensor]) -> Tensor | None:
+    """For each content a picture of the target domain, in turn; None for generators that take no style."""
+    real, target = images[direction[0]], images[direction[-1]]
+    if not isinstance(generator, StyledGenerator):
+        return None
+    return target[torch.arange(len(real), device=target.device) % len(target)]
 
 
 @torch.no_grad()
-def sample_sheet(generators: dict[str, nn.Module], pictures: dict[str, tuple[Tensor, Tensor]]) -> Image.Image:
-    """One row a picture, a block of columns a direction."""
+def sample_sheet(
+    generators: dict[str, nn.Module], pictures: dict[str, tuple[Tensor, Tensor]], images: dict[str, Tensor]
+) -> Image.Image:
+    """One row a picture, a block of columns a direction; `images` as `sample_images` gives them."""
     columns = []
     for direction, (real, fake) in pictures.items():
         source, target = direction.split("to")
-        columns += [(f"real {source}", real), (f"fake {target}", fake)]
+        mask = images.get(f"{source}_mask")
+        styles = sample_styles(generators[direction], direction, images)
+        columns += [(f"real {source}", real)] + ([] if styles is None else [(f"style {target}", styles)])
+        columns += [(f"fake {target}", fake)]
         back = generators.get(f"{target}to{source}")
         if back is not None:
-            columns.append((f"back to {source}", one_by_one(back, fake)))
+            columns.append((f"back to {source}", within(mask, one_by_one(back, fake), real)))
             if real.shape[1] == fake.shape[1]:
-                columns.append((f"identity {source}", one_by_one(back, real)))
+                columns.append((f"identity {source}", within(mask, one_by_one(back, real), real)))
     return draw_sheet(columns)
 
 
-def one_by_one(generator: nn.Module, images: Tensor) -> Tensor:
+def one_by_one(generator: nn.Module, images: Tensor, styles: Tensor | None = None) -> Tensor:
     """Translate in batches of one: a sheet takes no more memory than training does."""
-    return torch.cat([generator(image[None])[..., : images.shape[2], : images.shape[3]] for image in images])
+    inputs = zip(images.split(1), *([] if styles is None else [styles.split(1)]), strict=True)
+    return torch.cat([generator(*one)[..., : images.shape[2], : images.shape[3]] for one in inputs])
 
 
 def draw_sheet(columns: list[tuple[str, Tensor]]) -> Image.Image:

@@ -13,13 +13,16 @@ from torch import Tensor, nn
 from cyclegan.config import Config, ConfigError
 from cyclegan.data.folders import find_folder, find_split
 from cyclegan.data.images import to_bytes
+from cyclegan.data.masks import find_masks
 from cyclegan.data.transforms import PlainTransform
 from cyclegan.evaluation.card import save_card
+from cyclegan.evaluation.directions import styles_in_turn
 from cyclegan.evaluation.evaluator import check_metrics, evaluate, higher_is_better, side_of
 from cyclegan.evaluation.extractors import make_extractor
 from cyclegan.evaluation.features import Pictures
 from cyclegan.evaluation.sides import pictures_of
 from cyclegan.inference.translate import translate_tensor
+from cyclegan.losses import within
 from cyclegan.training.chronicle import evaluating
 from cyclegan.training.journal import read_metrics
 from cyclegan.whole_files import write_whole
@@ -46,6 +49,7 @@ class Scorer:
         references = find_split(config.data, section.reference)
         if not self.sources or not references:
             raise ConfigError("evaluation: there is no test split to score; set evaluation.every_epochs=null")
+        self.masks = {domain: find_masks(config.data, domain, paths, "test") for domain, paths in self.sources.items()}
         self.references = {
             domain: side_of(
                 pictures_of(config.data, domain, files, find_folder(config.data, section.reference, domain)),
@@ -63,7 +67,8 @@ class Scorer:
                 source, target = direction.split("to")
                 if source not in self.sources or target not in self.references:
                     continue
-                read = partial(_translated, generator, PlainTransform(self.config.data, source), self.accelerator)
+                styles = styles_in_turn(generator, self.sources[source], self.sources.get(target, []))
+                read = partial(self._translated, generator, direction, styles)
                 result = evaluate(
                     Pictures(self.sources[source], read=read),
                     self.references[target],
@@ -81,14 +86,18 @@ class Scorer:
             raise ConfigError(f"evaluation.best_by: no score {best_by!r}; choices: {', '.join(scores)}")
         return scores
 
-
-@torch.no_grad()
-def _translated(generator: nn.Module, transform: PlainTransform, accelerator: Accelerator, path: Path) -> Tensor:
-    dtype = next(generator.parameters()).dtype
-    image = transform(path)[None].to(accelerator.device, dtype)
-    with accelerator.autocast():  # the generator's alone: features are always float32
-        pixels = to_bytes(translate_tensor(generator, image))[0].cpu()
-    return pixels.expand(3, -1, -1)
+    @torch.no_grad()
+    def _translated(self, generator: nn.Module, direction: str, styles: dict[Path, Path], path: Path) -> Tensor:
+        source, target = (PlainTransform(self.config.data, domain) for domain in direction.split("to"))
+        dtype = next(generator.parameters()).dtype
+        image, mask = (
+            None if x is None else x[None].to(self.accelerator.device, dtype)
+            for x in source.with_mask(path, self.masks[direction[0]].get(path))
+        )
+        style = [target(styles[path])[None].to(image)] if path in styles else []
+        with self.accelerator.autocast():  # the generator's alone: features are always float32
+            fake = translate_tensor(generator, image, *style)
+        return to_bytes(within(mask, fake, image))[0].cpu().expand(3, -1, -1)
 
 
 def summary(metrics: Path) -> list[str]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from cyclegan.config import ConfigError, ContentTerms
 from cyclegan.evaluation.perceptual import lpips_from
 from cyclegan.losses.structure import edge_agreement, luminance, ms_ssim, ssim, total_variation
-from cyclegan.networks.vgg import load_vgg
+from cyclegan.networks.backbones import load_backbone
 
 Term = Callable[[Tensor, Tensor], Tensor]  # picture and translation -> what to minimise
 
@@ -54,7 +54,7 @@ class Content:
 
     def _vgg(self, section: ContentTerms, dtype: torch.dtype) -> Term:
         try:
-            vgg = load_vgg(section.vgg_network, section.vgg_layers, section.vgg_pooling, section.vgg_weights)
+            vgg = load_backbone(section.vgg_network, section.vgg_layers, section.vgg_pooling, section.vgg_weights)
         except ValueError as error:
             raise ConfigError(f"terms.vgg_layers: {error}") from None
         vgg.to(self.accelerator.device, dtype)

@@ -39,10 +39,21 @@ NEEDS = {  # what an algorithm asks for beyond its own options
             "style_layers": {"relu1": 1.0, "fire2": 1.0},
         }
     },
+    "linear": {
+        "algorithm": {"weights": "random"},
+        "generator": {"name": "linear", "layer": "relu2_1", "matrix": 4},
+        "init": {"name": "kaiming"},
+    },
     "pix2pix": {"data": {"pairing": "paired"}},
     "ugatit": {
         "generator": {"name": "ugatit", "width": 4, "blocks": 1},
         "discriminator": {"name": "ugatit", "width": 4, "global_layers": 4, "local_layers": 3},
+    },
+    "variational": {
+        "algorithm": {"weights": "random"},
+        "generator": {"name": "variational", "layer": "relu2_1", "size": 8, "width": 4},
+        "init": {"name": "kaiming"},
+        "training": {"batch_size": 2},
     },
 }
 

@@ -81,7 +81,7 @@ def test_adains_losses_are_the_papers():
     pictures = batch()
     with torch.no_grad():
         ((_, terms),) = algorithm.losses(dict(pictures))
-        fake, wanted = algorithm.G(pictures["A"], pictures["B"])
+        fake, wanted = algorithm.G(pictures["A"], pictures["B"], learning=True)
         found, style, content = (algorithm.backbone(x) for x in (fake, pictures["B"], pictures["A"]))
     own, other = content["relu2_1"], style["relu2_1"]
     by_hand = F.instance_norm(own, eps=1e-5) * (other.var((2, 3), unbiased=False, keepdim=True) + 1e-5).sqrt()

@@ -4,6 +4,7 @@ import torch
 from torchvision.models import alexnet
 
 from cyclegan.evaluation.perceptual import lpips_from
+from cyclegan.evaluation.statistics import EvaluationError
 from cyclegan.networks.pretrained import WeightsError
 
 
@@ -25,6 +26,16 @@ def test_distance_is_lpips_on_the_named_trunk(trunk, monkeypatch):
     with torch.inference_mode():
         assert lpips_from(path)(x, y).tolist() == pytest.approx(theirs(x, y).flatten().tolist(), rel=1e-5)
         assert lpips_from(path)(x, x).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("side", [30, 31])
+def test_too_small_pictures_are_refused_and_no_others(trunk, side):
+    picture = torch.zeros(1, 3, 64, side)
+    if side == 31:
+        assert lpips_from(trunk[1])(picture, picture).tolist() == [0]
+    else:
+        with pytest.raises(EvaluationError, match="sides of 31 pixels"):
+            lpips_from(trunk[1])(picture, picture)
 
 
 def test_missing_and_foreign_weights_are_named(tmp_path, trunk):

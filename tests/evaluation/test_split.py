@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from cyclegan import commands
@@ -23,6 +24,7 @@ from cyclegan.evaluation.sides import pictures_of
 from cyclegan.evaluation.split import translate_split
 from cyclegan.inference.generator_file import GeneratorFileError, load_generator, save_generator
 from cyclegan.networks import build_generator
+from cyclegan.networks.initialize import initialize
 from tests.conftest import write_pictures
 
 
@@ -54,6 +56,29 @@ def make_brighter(path: Path) -> None:
 
 def pixels_of(folder: Path) -> list[np.ndarray]:
     return [np.asarray(Image.open(path), float) / 127.5 - 1 for path in sorted(folder.glob("*.png"))]
+
+
+def test_contents_are_painted_in_the_target_domains_styles_which_stand_beside_them(run: Path):
+    for direction in ("AtoB", "BtoA"):
+        (run / f"{direction}.safetensors").unlink()
+    torch.manual_seed(0)
+    generator = initialize(build_generator({"name": "adain", "layer": "relu2_1"}), "kaiming", gain=0.7)
+    pictures = {"channels": 3, "background": "white"}
+    about = {"direction": "AtoB", "input": pictures, "output": pictures, "images": 7, "run": "tiny"}
+    save_generator(run / "AtoB.safetensors", generator, about)
+    next(iter(sorted((data_root(run) / "testB").iterdir()))).unlink()  # two styles for three contents
+    results = translate_split(run, paired=False)
+    contents, styles = (find_images(data_root(run) / folder) for folder in ("testA", "testB"))
+    for made, content, style in zip(
+        pixels_of(run / "test" / "AtoB"), contents, [styles[0], styles[1], styles[0]], strict=True
+    ):
+        x, y = (
+            torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)[None] / 127.5 - 1 for path in (content, style)
+        )
+        assert np.abs(made - generator.eval()(x, y)[0].detach().permute(1, 2, 0).numpy()).max() < 0.02
+    page = (run / "test" / "index.html").read_text()
+    assert "<span>input</span><span>style</span><span>output</span>" in page
+    assert page.count("<img") == 9 and "identity_error" in results["AtoB"]["scores"]
 
 
 def test_every_picture_keeps_name_folder_and_size(run: Path):
@@ -107,6 +132,30 @@ def test_cycle_and_identity_errors_of_known_generators(run: Path):
     assert scores["BtoA"]["scores"]["identity_error"]["translated"] == pytest.approx(0, abs=1e-6)
     card = json.loads((run / "test" / "AtoB.card.json").read_text())
     assert card["numbers"]["cycle_error"] == scores["AtoB"]["scores"]["cycle_error"]["translated"]
+
+
+def test_outside_its_mask_a_test_picture_stays_in_pictures_and_errors(run: Path, tmp_path: Path):
+    make_brighter(run / "AtoB.safetensors")
+    root, left = data_root(run), np.zeros((40, 40), np.uint8)
+    left[:, :10] = 255
+    (tmp_path / "masks").mkdir()
+    for path in find_images(root / "testA"):
+        height, width = np.asarray(Image.open(path)).shape[:2]
+        Image.fromarray(left[:height, :width]).save(tmp_path / "masks" / f"{path.stem}.png")
+    text = (run / "config.yaml").read_text()
+    whole = translate_split(run)
+    config = yaml.safe_load(text)
+    config["data"]["A"]["test_mask"] = str(tmp_path / "masks")
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    scores = translate_split(run)
+    before, after = pixels_of(root / "testA"), pixels_of(run / "test" / "AtoB")
+    for old, new in zip(before, after, strict=True):
+        assert np.array_equal(old[:, 10:], new[:, 10:])
+        assert np.allclose(new[:, :10], np.minimum(old[:, :10] + 0.5, 1), atol=1 / 127)
+    change = np.mean([np.abs(new - old).mean() for old, new in zip(before, after, strict=True)])
+    assert scores["AtoB"]["scores"]["cycle_error"]["translated"] == pytest.approx(change, abs=2e-3)
+    assert change < 0.5 * whole["AtoB"]["scores"]["cycle_error"]["translated"]
+    assert scores["BtoA"] == whole["BtoA"]  # its pictures have no masks
 
 
 def test_the_fid_command_adds_both_errors_of_a_run(run: Path, published_weights, tmp_path: Path, capsys):

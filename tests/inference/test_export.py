@@ -8,6 +8,7 @@ from PIL import Image
 from cyclegan import commands
 from cyclegan.commands import export as command
 from cyclegan.inference import export as exporting
+from cyclegan.inference import exported
 from cyclegan.inference.deployed import Deployed, resized
 from cyclegan.inference.export import ExportError, Options, export, open_exported, verify, worst
 from cyclegan.inference.generator_file import load_generator, save_generator
@@ -138,7 +139,7 @@ def test_a_missing_extra_is_named(generator, tmp_path, monkeypatch):
     def absent(name):
         raise ImportError(f"No module named {name!r}")
 
-    monkeypatch.setattr(exporting.importlib, "import_module", absent)
+    monkeypatch.setattr(exported.importlib, "import_module", absent)
     with pytest.raises(ExportError, match=r"pip install 'cyclegan\[export\]'"):
         export(generator, tmp_path / "x.onnx", "onnx")
 

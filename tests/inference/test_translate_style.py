@@ -90,4 +90,4 @@ def test_other_generators_take_no_style(source: Path, capsys):
     save_generator(source / "r.safetensors", build_generator({"name": "resnet", "width": 4, "blocks": 1}), ABOUT)
     given = [source / "r.safetensors", source / "content", "-o", source / "o", "--style", source / "style" / "00.png"]
     assert run("cyclegan translate", translate.main, [str(value) for value in given]) == 1
-    assert "only adain's take any" in capsys.readouterr().err
+    assert "only those of adain" in capsys.readouterr().err

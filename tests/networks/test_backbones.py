@@ -8,12 +8,25 @@ import torch
 import torch.nn.functional as F
 import torchvision.models
 from torch import nn
-from torchvision.models import AlexNet_Weights, GoogLeNet_Weights, SqueezeNet1_1_Weights
+from torchvision.models import (
+    AlexNet_Weights,
+    GoogLeNet_Weights,
+    SqueezeNet1_1_Weights,
+    VGG16_Weights,
+    VGG19_Weights,
+)
 
 from cyclegan.losses.style import gram
-from cyclegan.networks.backbones import BACKBONES, WEIGHTS, Backbone, default_layers, layer_names, load_backbone
+from cyclegan.networks.backbones import (
+    BACKBONES,
+    Backbone,
+    default_layers,
+    layer_names,
+    load_backbone,
+    new_backbone,
+    weights_file,
+)
 from cyclegan.networks.pretrained import WeightsError
-from cyclegan.networks.vgg import load_vgg
 
 IMAGENET = torch.tensor([0.485, 0.456, 0.406])[:, None, None], torch.tensor([0.229, 0.224, 0.225])[:, None, None]
 
@@ -101,6 +114,19 @@ def test_gradients_of_a_gram_matrix_behind_batch_norm_are_right():
     assert ((up - down) / 2e-6).item() == pytest.approx(gradient.norm().item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("name", ["vgg16", "vgg19"])
+def test_every_layer_of_a_vgg_lies_after_as_many_pools_as_its_block(name: str):
+    with torch.device("meta"):
+        backbone = new_backbone(name, layer_names(name))
+        found = backbone(torch.empty(1, 3, 64, 64))
+    widths, convolutions = (64, 128, 256, 512, 512), {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}[name]
+    assert {layer: tuple(x.shape[1:]) for layer, x in found.items()} == {
+        f"relu{block + 1}_{number + 1}": (widths[block], 64 >> block, 64 >> block)
+        for block in range(5)
+        for number in range(convolutions[block])
+    }
+
+
 def test_vgg_takes_indices_of_torchvisions_features_beside_names():
     backbone = without_weights("vgg16", ["2", "relu1_2", "3"])
     found = backbone(picture(16))
@@ -136,7 +162,10 @@ def test_wrong_names_and_files_are_refused_in_one_line(tmp_path: Path):
         load_backbone("vgg11", ["relu1_1"])
     with pytest.raises(ValueError, match="squeezenet has no layer 'relu9'; choices: relu1, fire2"):
         load_backbone("squeezenet", ["relu9"])
-    torch.save(load_vgg("vgg16", ["relu1_1"], allow_random_weights=True).state_dict(), tmp_path / "vgg.pth")
+    with pytest.raises(ValueError, match="none to compare; name one or more"):
+        load_backbone("vgg16", [])
+    state = new_backbone("vgg16", ["relu1_1"], persistent=True).parts.state_dict(prefix="features.")
+    torch.save(state, tmp_path / "vgg.pth")
     with pytest.raises(WeightsError, match=r"vgg\.pth holds no weights of vgg16 that fit"):
         load_backbone("vgg16", ["relu2_1"], weights=tmp_path / "vgg.pth")
     assert load_backbone("vgg16", ["relu1_1"], weights=tmp_path / "vgg.pth")(picture(8))["relu1_1"].shape[1] == 64
@@ -144,9 +173,15 @@ def test_wrong_names_and_files_are_refused_in_one_line(tmp_path: Path):
 
 def test_files_are_those_of_torchvision():
     published = {
+        "vgg16": VGG16_Weights.IMAGENET1K_V1,
+        "vgg19": VGG19_Weights.IMAGENET1K_V1,
         "alexnet": AlexNet_Weights.IMAGENET1K_V1,
         "googlenet": GoogLeNet_Weights.IMAGENET1K_V1,
         "squeezenet": SqueezeNet1_1_Weights.IMAGENET1K_V1,
     }
     for name, theirs in published.items():
-        assert WEIGHTS[name].url == theirs.url and f"-{WEIGHTS[name].sha256}." in WEIGHTS[name].names[0]
+        ours = weights_file(name)
+        assert ours.url == theirs.url and ours.url.endswith("/" + ours.names[0])
+        assert len(ours.sha256) == 8 and f"-{ours.sha256}." in ours.names[0]
+        assert ours.variable == f"CYCLEGAN_{name.upper()}_WEIGHTS"  # as the docs have it
+    assert {name for name in BACKBONES if BACKBONES[name].file} == set(published)

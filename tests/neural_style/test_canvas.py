@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cyclegan.inference.colour import brightness_matched, recoloured, with_luminance
 from cyclegan.losses.structure import luminance, total_variation
 from cyclegan.losses.style import gram
 from cyclegan.networks.backbones import Backbone
 from cyclegan.neural_style import Recipe, RecipeError, stylize
 from cyclegan.neural_style.canvas import Model, Painter, Step
-from cyclegan.neural_style.colour import brightness_matched, recoloured, with_luminance
 
 LAYERS = {"content_layers": {"two": 1.0}, "style_layers": {"one": 0.5, "two": 0.5}}
 

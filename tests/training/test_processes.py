@@ -71,7 +71,7 @@ OTHERS = {
 }
 OWN = {
     "distancegan",  # what each process has seen by itself enters its losses
-    "adain",  # and here the style that its generator keeps
+    *("adain", "linear", "variational"),  # and here the style that their generators keep
 }
 
 

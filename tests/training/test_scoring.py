@@ -13,7 +13,7 @@ from cyclegan.evaluation.split import translate_split
 from cyclegan.training import checkpoint
 from cyclegan.training.journal import read_metrics
 from cyclegan.training.loop import train
-from tests.conftest import merged
+from tests.conftest import merged, write_pictures
 from tests.processes import run_training
 from tests.training.test_loop import same_weights
 
@@ -29,15 +29,22 @@ def scores(run: Path) -> dict[int, float]:
     return {line["images"]: line[KID] for line in read_metrics(run / "log" / "metrics.jsonl") if KID in line}
 
 
-def test_scores_are_those_of_the_translated_files_and_the_best_state_stays(options: dict, capfd: pytest.CaptureFixture):
-    run = train(merged(options, **SCORED))
+def test_scores_are_those_of_the_translated_files_and_the_best_state_stays(
+    options: dict, tmp_path: Path, capfd: pytest.CaptureFixture
+):
+    """With masks in domain A only."""
+    write_pictures(tmp_path / "masks", 4, seed=9)
+    run = train(merged(merged(options, **SCORED), data={"A": {"test_mask": str(tmp_path / "masks")}}))
     found = scores(run)
     assert list(found) == [4, 8, 12, 16]
     best = min(found, key=found.get)
     assert [int(state.name) for state in checkpoint.all_states(run / "state")] == sorted({best, 16})
-    translate_split(run)
-    oracle = evaluate(run / "test" / "AtoB", Path(options["data"]["root"]) / "testB", efficientnet_lite0(), ["kid"])
-    assert found[16] == pytest.approx(oracle.numbers["kid_effnet-lite0"], rel=1e-6)
+    translate_split(run, batch_size=1)
+    last = read_metrics(run / "log" / "metrics.jsonl")[-1]
+    for way in ("AtoB", "BtoA"):
+        real = Path(options["data"]["root"]) / f"test{way[-1]}"
+        oracle = evaluate(run / "test" / way, real, efficientnet_lite0(), ["kid"]).numbers["kid_effnet-lite0"]
+        assert last[f"metrics/{way}/kid_effnet-lite0"] == pytest.approx(oracle, rel=1e-6)
     assert f"{KID}: last {found[16]:.5g}, best {found[best]:.5g} after {best} images" in capfd.readouterr().out
     card = json.loads((run / "log" / "cards" / "000000016_AtoB.json").read_text())
     assert card["numbers"]["kid_effnet-lite0"] == found[16]
@@ -77,6 +84,16 @@ def test_features_are_float32_whatever_the_generators_precision(options: dict):
     translate_split(run)  # float32, so that pictures differ by bf16's rounding only
     oracle = evaluate(run / "test" / "AtoB", Path(options["data"]["root"]) / "testB", efficientnet_lite0(), ["kid"])
     assert scores(run)[4] == pytest.approx(oracle.numbers["kid_effnet-lite0"], rel=5e-3)
+
+
+@pytest.mark.filterwarnings("ignore:.* has random weights")
+def test_generators_of_content_and_style_are_scored_in_the_styles_of_their_files(options: dict):
+    styled = {"algorithm": {"name": "adain", "weights": "random"}, "generator": {"name": "adain", "layer": "relu2_1"}}
+    options = {key: value for key, value in merged(options, **SCORED).items() if key != "discriminator"} | styled
+    run = train(merged(options, training={"max_images": 4}))
+    translate_split(run, paired=False)
+    oracle = evaluate(run / "test" / "AtoB", Path(options["data"]["root"]) / "testB", efficientnet_lite0(), ["kid"])
+    assert scores(run)[4] == pytest.approx(oracle.numbers["kid_effnet-lite0"], rel=1e-3)
 
 
 def test_an_unknown_score_to_keep_by_is_named(options: dict):

@@ -10,7 +10,7 @@ from torchvision.models import alexnet
 from cyclegan.algorithms import algorithms
 from cyclegan.config import ConfigError, load_config
 from cyclegan.losses.structure import ssim, total_variation
-from cyclegan.networks.vgg import load_vgg
+from cyclegan.networks.backbones import new_backbone
 from cyclegan.training.journal import read_metrics
 from cyclegan.training.loop import new_accelerator, train
 from cyclegan.training.trainer import Trainer
@@ -78,8 +78,8 @@ def test_domains_of_different_channels_are_compared_by_luminance(options: dict):
 
 def test_vgg_compares_features_of_a_file(options: dict, tmp_path: Path):
     torch.manual_seed(0)
-    vgg = load_vgg("vgg16", ["relu1_2"], allow_random_weights=True)
-    torch.save(vgg.state_dict(), tmp_path / "vgg.pth")
+    vgg = new_backbone("vgg16", ["relu1_2"], persistent=True)
+    torch.save(vgg.parts.state_dict(prefix="features."), tmp_path / "vgg.pth")
     terms = {"vgg": 3.0, "vgg_network": "vgg16", "vgg_layers": ["relu1_2"], "vgg_weights": str(tmp_path / "vgg.pth")}
     batch = {"A": pictures(), "B": pictures(seed=1)}
     config = load_config(merged(options, terms=terms))
