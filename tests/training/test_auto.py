@@ -94,8 +94,8 @@ def test_a_run_says_and_keeps_what_it_chose(options: dict, monkeypatch, capsys):
     train(merged({**short, "speed": "auto"}, training={"max_images": 4}))
     assert load_config(folder / "config.yaml").speed.precision == "bf16"
     assert "speed.precision" not in capsys.readouterr().out
-    train({**short, "speed": "auto"}, resume="none")
-    assert load_config(folder / "config.yaml").speed.precision == "no"
+    again = {"results": options["results"], "name": "tiny"}
+    assert chosen(again).speed.precision == "bf16" and chosen(again, afresh=True).speed.precision == "no"
 
 
 def test_a_run_that_was_plain_is_told_of_its_new_precision(options: dict, capsys):
