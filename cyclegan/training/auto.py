@@ -14,7 +14,7 @@ import yaml
 from cyclegan.config import Config
 
 MOST_WORKERS = 8
-UNTRIED = ("adain", "fast_style")  # in bf16: they compare statistics of features
+UNTRIED = ("adain", "fast_style", "linear", "variational")  # in bf16: they compare statistics of features
 
 
 def with_speed(config: Config, device: torch.device, afresh: bool = False) -> tuple[Config, str | None]:
