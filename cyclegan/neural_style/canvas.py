@@ -217,7 +217,9 @@ def _check(content: Tensor, models: Sequence[Model], recipe: Recipe) -> None:
             raise RecipeError(f"{name}: a tensor (1, 3, H, W) expected, found {tuple(picture.shape)}")
     smallest = min(content.shape[2:]) * 0.5 ** (recipe.levels - 1)
     if smallest < SMALLEST:
-        raise RecipeError(f"levels: the coarsest has sides of {smallest:g} pixels, fewer than {SMALLEST}; take fewer")
+        raise RecipeError(
+            f"levels: the coarsest has sides of {smallest:g} pixels, fewer than {SMALLEST}; take fewer, or a larger size"
+        )
     for model in models:
         for name, mask in (("mask", model.mask), ("style mask", model.own_mask)):
             if mask is not None and not mask.sum() > 0:

@@ -74,7 +74,10 @@ def stylize_files(
     wishes: Wishes,
     device: torch.device | str = "cpu",
 ) -> Report:
-    """One painting a job. A picture that cannot be read does not stop the others. Raises RecipeError, WeightsError."""
+    """One painting a job. A picture that cannot be read or painted does not stop the others.
+
+    Raises RecipeError for a backbone or layers that there are none of, and WeightsError.
+    """
     backbone = recipe.load_backbone().to(device)
     styles = [Model(*(v.to(device) if isinstance(v, Tensor) else v for v in vars(style).values())) for style in styles]
     painted = Report()
@@ -90,7 +93,11 @@ def stylize_files(
         (job.below or job.target.parent).mkdir(parents=True, exist_ok=True)
         job.make_folder()
         content = _of_size(picture, wishes.size)
-        _paint(job, content, styles, recipe, backbone, wishes)
+        try:
+            _paint(job, content, styles, recipe, backbone, wishes)
+        except RecipeError as error:  # too narrow at this size, or a loss that is no number: others may still do
+            painted.failed[job.source] = str(error)
+            continue
         painted.done.append(job.target)
     return painted
 

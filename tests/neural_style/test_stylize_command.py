@@ -61,7 +61,6 @@ def test_several_styles_masks_and_one_file(folders: Path):
     [
         (["--mask", "a.png", "b.png"], "--mask: one for each of 1 styles expected, found 2"),
         (["--content-layers", "relu9"], "squeezenet has no layer 'relu9'; choices: relu1"),
-        (["--levels", "2"], "levels: the coarsest has sides of 20 pixels"),
         (["--style-scale", "0"], "style_scale: expected above 0"),
         (["--device", "nowhere"], "device nowhere"),
     ],
@@ -77,3 +76,12 @@ def test_a_picture_that_cannot_be_read_does_not_stop_the_others(folders: Path, c
     (folders / "content" / "00.png").write_bytes(b"no picture")
     assert stylize(folders / "content", folders / "style" / "00.png", "-o", folders / "out") == 1
     assert (folders / "out" / "01.png").is_file() and "00.png" in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_painted_does_not_stop_the_others(folders: Path, capsys):
+    Image.new("RGB", (20, 200)).save(folders / "content" / "00.png")  # 4 pixels wide at 40
+    assert stylize(folders / "content", folders / "style" / "00.png", "-o", folders / "out") == 1
+    assert [path.name for path in (folders / "out").iterdir()] == ["01.png"]
+    told = capsys.readouterr().err.splitlines()[-3:]
+    assert told[0].startswith("1 painted") and "1 failed" in told[1]
+    assert "00.png: levels: the coarsest has sides of 4 pixels" in told[2]
