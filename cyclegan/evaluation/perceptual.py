@@ -49,8 +49,11 @@ def _load_trunk(trunk: torch.nn.Module, weights: Path | str) -> None:
     """lpips keeps torchvision's `features.7` as `slice3.7`."""
     if not Path(weights).is_file():
         raise WeightsError(f"no weights file {weights}: LPIPS takes torchvision's for its trunk")
-    state = torch.load(weights, map_location="cpu", weights_only=True)
     try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
         trunk.load_state_dict({key: state["features." + key.split(".", 1)[1]] for key in trunk.state_dict()})
-    except (KeyError, RuntimeError) as error:
-        raise WeightsError(f"{weights} does not fit LPIPS's trunk: {error}") from error
+    except Exception as error:  # a damaged file raises anything from EOFError to UnpicklingError
+        raise WeightsError(
+            f"{weights} does not fit LPIPS's trunk: damaged, or not torchvision's alexnet-owt-7be5be79.pth (alex) or "
+            "vgg16-397923af.pth (vgg)"
+        ) from error

@@ -44,3 +44,15 @@ def test_missing_and_foreign_weights_are_named(tmp_path, trunk):
     torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "foreign.pth")
     with pytest.raises(WeightsError, match=r"foreign\.pth does not fit"):
         lpips_from(tmp_path / "foreign.pth")
+
+
+@pytest.mark.parametrize("damage", [b"", b"no weights", b"PK\x03\x04 cut off", b"list"])
+def test_damaged_weights_are_one_line(tmp_path, damage):
+    path = tmp_path / "damaged.pth"
+    if damage == b"list":
+        torch.save([1], path)
+    else:
+        path.write_bytes(damage)
+    with pytest.raises(WeightsError, match=r"damaged\.pth does not fit LPIPS's trunk") as error:
+        lpips_from(path)
+    assert "\n" not in str(error.value)
