@@ -218,7 +218,7 @@ def _check(content: Tensor, models: Sequence[Model], recipe: Recipe) -> None:
     smallest = min(content.shape[2:]) * 0.5 ** (recipe.levels - 1)
     if smallest < SMALLEST:
         raise RecipeError(
-            f"levels: the coarsest has sides of {smallest:g} pixels, fewer than {SMALLEST}; take fewer, or a larger size"
+            f"levels: the coarsest has sides of {smallest:g} pixels, fewer than {SMALLEST}; take fewer or larger sizes"
         )
     for model in models:
         for name, mask in (("mask", model.mask), ("style mask", model.own_mask)):
