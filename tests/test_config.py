@@ -10,6 +10,7 @@ import yaml
 
 from cyclegan.algorithms import algorithms, build_algorithm, complete_config
 from cyclegan.config import Config, ConfigError, load_config
+from cyclegan.data.published import SETS
 from cyclegan.describe import describe_options
 
 SHIPPED = sorted((Path(__file__).parents[1] / "options").glob("*.yaml"))
@@ -22,6 +23,13 @@ def test_shipped_options_build_their_algorithm(path: Path):
     if "weights" in inspect.signature(algorithms()[config.algorithm["name"]]).parameters:
         config = load_config(path, ["algorithm.weights=random"])  # of a trained network that would be downloaded
     assert set(build_algorithm(config).generators()) <= {"AtoB", "BtoA"}
+
+
+@pytest.mark.parametrize("name", ["adain", "fast_style", "linear", "variational"])
+def test_the_papers_number_of_updates_comes_before_the_last_epoch(name: str):
+    config = load_config(name)
+    pictures = max(SETS["monet2photo"].counts[part] for part in ("trainA", "trainB"))
+    assert config.training.epochs * pictures // config.training.batch_size > config.training.max_steps
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
