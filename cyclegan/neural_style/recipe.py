@@ -37,7 +37,7 @@ class Recipe:
     schedule, factor, patience: of lr: constant, plateau (times factor after `patience` steps without improvement) or
         step (times factor every `patience` steps)
     colour: the style's; histogram: the styles are given the content's colours first; luminance: only brightness is
-        painted, colours stay the content's (both Gatys et al. 2016, arXiv 1606.05897)
+        painted, colours stay the content's but where they clip (both Gatys et al. 2016, arXiv 1606.05897)
     levels: sizes, each twice the one before; the coarse ones decide on large forms at little cost
     style_scale: longer side of the styles, as a share of the content's
     seed: of noise and sampled places
