@@ -1,4 +1,7 @@
-"""The contract of an algorithm, and finding one by name. To add one: one file here with one class, one YAML."""
+"""The contract of an algorithm, and finding one by name. To add one: one file here with one class, one YAML.
+
+A file whose name begins with _ is no algorithm: several share it.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,8 @@ class Algorithm(nn.Module):
 
 def algorithms() -> dict[str, type[Algorithm]]:
     """Every algorithm by the name of its file."""
-    return {module.name: _load(module.name) for module in pkgutil.iter_modules(__path__)}
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    return {name: _load(name) for name in names if not name.startswith("_")}
 
 
 def build_algorithm(config: Config) -> Algorithm:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from pydantic import NonNegativeFloat
-from torch import Tensor, nn
+from torch import Tensor
 
-from cyclegan.algorithms import Algorithm, Terms, own_generator
+from cyclegan.algorithms import Terms
+from cyclegan.algorithms._styled import Styled
 from cyclegan.config import Config
-from cyclegan.losses.style import Kernel, content_loss, describe_layers, style_loss
+from cyclegan.losses.style import Kernel
 
 
-class AdaIN(Algorithm):
+class AdaIN(Styled):
     """Contents are domain A, styles domain B; a frozen VGG encodes, the decoder learns by equations 11 to 13.
 
     Args:
@@ -33,29 +33,8 @@ class AdaIN(Algorithm):
         relative: bool = True,
         weights: str | None = None,
     ):
-        super().__init__()
-        self.content, self.beta, self.kernel, self.relative = content, beta, kernel, relative
-        self.G = own_generator(config, "adain")
-        self.layer, self.style_layers = self.G.layer, self.G.style_layers()
-        self.backbone = self.G.load_encoder(list(self.style_layers), weights)
-
-    def trained(self) -> dict[str, list[nn.Module]]:
-        return {"generators": [self.G]}
-
-    def generators(self) -> dict[str, nn.Module]:
-        return {"AtoB": self.G}
+        super().__init__(config, "adain", content, beta, kernel, relative, weights)
 
     def losses(self, batch: dict[str, Tensor]) -> Iterator[tuple[str, Terms]]:
-        fake, wanted = self.G(batch["A"], batch["B"], learning=True)
-        batch["fake_B"] = fake
-        found = self.backbone(fake)
-        with torch.no_grad():
-            style = describe_layers(self.backbone(batch["B"]), self.style_layers, self.kernel)
-        painted = describe_layers(found, self.style_layers, self.kernel)
-        yield (
-            "generators",
-            {
-                "content_B": self.content * content_loss(found[self.layer], wanted.float(), self.relative).mean(),
-                "style_B": self.beta * style_loss(painted, style, self.style_layers, self.relative).mean(),
-            },
-        )
+        batch["fake_B"], wanted = self.G(batch["A"], batch["B"], learning=True)
+        yield "generators", self.painted(batch["fake_B"], wanted.float(), batch["B"])

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 import torch
 from pydantic import NonNegativeFloat
-from torch import Tensor, nn
+from torch import Tensor
 
-from cyclegan.algorithms import Algorithm, Terms, own_generator
+from cyclegan.algorithms import Terms
+from cyclegan.algorithms._styled import Styled
 from cyclegan.config import Config
-from cyclegan.losses.style import Kernel, content_loss, describe_layers, style_loss
+from cyclegan.losses.style import Kernel, content_loss
 
 
-class Linear(Algorithm):
+class Linear(Styled):
     """Contents are domain A, styles domain B; a frozen VGG encodes, everything after it learns.
 
     The paper trains the decoder first, as an auto-encoder, and keeps it while the transformation learns. Here both
@@ -39,36 +40,16 @@ class Linear(Algorithm):
         relative: bool = True,
         weights: str | None = None,
     ):
-        super().__init__()
-        self.content, self.beta, self.reconstruction = content, beta, reconstruction
-        self.kernel, self.relative = kernel, relative
-        self.G = own_generator(config, "linear")
+        super().__init__(config, "linear", content, beta, kernel, relative, weights)
+        self.reconstruction = reconstruction
         self.G.start_as_identity()
-        self.layer, self.style_layers = self.G.layer, self.G.style_layers()
-        self.backbone = self.G.load_encoder(list(self.style_layers), weights)
-
-    def trained(self) -> dict[str, list[nn.Module]]:
-        return {"generators": [self.G]}
-
-    def generators(self) -> dict[str, nn.Module]:
-        return {"AtoB": self.G}
 
     def losses(self, batch: dict[str, Tensor]) -> Iterator[tuple[str, Terms]]:
         real = batch["A"]
-        fake, plain = self.G(real, batch["B"], learning=True)
-        batch["fake_B"] = fake
-        found, again = self.backbone(fake), self.backbone(plain)[self.layer]
+        batch["fake_B"], plain = self.G(real, batch["B"], learning=True)
         with torch.no_grad():
             wanted = self.backbone(real)[self.layer]
-            style = describe_layers(self.backbone(batch["B"]), self.style_layers, self.kernel)
-        painted = describe_layers(found, self.style_layers, self.kernel)
         pixels = (plain - real[..., : plain.shape[2], : plain.shape[3]]).square().mean()
-        features = content_loss(again, wanted, self.relative).mean()
-        yield (
-            "generators",
-            {
-                "content_B": self.content * content_loss(found[self.layer], wanted, self.relative).mean(),
-                "style_B": self.beta * style_loss(painted, style, self.style_layers, self.relative).mean(),
-                "reconstruction": self.reconstruction * (pixels + features),
-            },
-        )
+        features = content_loss(self.backbone(plain)[self.layer], wanted, self.relative).mean()
+        terms = self.painted(batch["fake_B"], wanted, batch["B"])
+        yield "generators", {**terms, "reconstruction": self.reconstruction * (pixels + features)}

@@ -6,15 +6,16 @@ from collections.abc import Iterator
 
 import torch
 from pydantic import NonNegativeFloat
-from torch import Tensor, nn
+from torch import Tensor
 
-from cyclegan.algorithms import Algorithm, Terms, own_generator
+from cyclegan.algorithms import Terms
+from cyclegan.algorithms._styled import Styled
 from cyclegan.config import Config, ConfigError
-from cyclegan.losses.style import Kernel, content_loss, describe_layers, style_loss
+from cyclegan.losses.style import Kernel
 from cyclegan.losses.variational import disentanglement, divergence
 
 
-class Variational(Algorithm):
+class Variational(Styled):
     """Contents are domain A, styles domain B; a frozen VGG encodes contents, style encoder and decoder learn.
 
     Each style also paints another content of the batch, which only the disentanglement loss looks at.
@@ -40,36 +41,19 @@ class Variational(Algorithm):
         relative: bool = True,
         weights: str | None = None,
     ):
-        super().__init__()
         if disentanglement and config.training.batch_size < 2:
             raise ConfigError("algorithm.disentanglement: compares two contents of a batch: batch_size 2 or more, or 0")
-        self.content, self.beta, self.kl, self.disentanglement = content, beta, kl, disentanglement
-        self.kernel, self.relative = kernel, relative
-        self.G = own_generator(config, "variational")
-        self.layer, self.style_layers = self.G.layer, self.G.style_layers()
-        self.backbone = self.G.load_encoder(list(self.style_layers), weights)
-
-    def trained(self) -> dict[str, list[nn.Module]]:
-        return {"generators": [self.G]}
-
-    def generators(self) -> dict[str, nn.Module]:
-        return {"AtoB": self.G}
+        super().__init__(config, "variational", content, beta, kernel, relative, weights)
+        self.kl, self.disentanglement = kl, disentanglement
 
     def losses(self, batch: dict[str, Tensor]) -> Iterator[tuple[str, Terms]]:
         real = batch["A"]
         contents = torch.cat([real, real.roll(1, 0)]) if self.disentanglement else real
         fakes, mean, log_variance, own = self.G(contents, batch["B"], learning=True)
         batch["fake_B"] = fake = fakes[: len(real)]
-        found = self.backbone(fake)
         with torch.no_grad():
             wanted = self.backbone(real)[self.layer]
-            style = describe_layers(self.backbone(batch["B"]), self.style_layers, self.kernel)
-        painted = describe_layers(found, self.style_layers, self.kernel)
-        terms = {
-            "content_B": self.content * content_loss(found[self.layer], wanted, self.relative).mean(),
-            "style_B": self.beta * style_loss(painted, style, self.style_layers, self.relative).mean(),
-            "kl": self.kl * divergence(mean, log_variance).mean(),
-        }
+        terms = self.painted(fake, wanted, batch["B"]) | {"kl": self.kl * divergence(mean, log_variance).mean()}
         if self.disentanglement:
             terms["disentanglement"] = self.disentanglement * disentanglement(*own.chunk(2), mean).mean()
         yield "generators", terms
