@@ -16,3 +16,18 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
         return int(text)
 
     return number
+
+
+def number_between(low: float, high: float) -> Callable[[str], float]:
+    """An argument's type: numbers above `low` and below `high`."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = low
+        if not low < value < high:
+            raise argparse.ArgumentTypeError(f"expected a number above {low:g} and below {high:g}, got {text!r}")
+        return value
+
+    return number

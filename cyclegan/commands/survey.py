@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from cyclegan.arguments import whole_number
+from cyclegan.arguments import number_between, whole_number
 from cyclegan.evaluation.printed import print_warnings
 from cyclegan.survey import SurveyError
 from cyclegan.survey.kit import KEY, Survey, make_survey
@@ -41,12 +41,14 @@ def _parser() -> argparse.ArgumentParser:
         "--pictures", type=whole_number(1), default=usual.pictures, help="taken of each folder, at most (%(default)s)"
     )
     make.add_argument("--size", type=whole_number(1), help="shrink longer sides to this many pixels (as they are)")
-    make.add_argument("--seconds", type=_seconds, help="show single pictures only so long (as long as it takes)")
+    make.add_argument(
+        "--seconds", type=number_between(0, 3600), help="show single pictures only so long (as long as it takes)"
+    )
     make.add_argument("--seed", type=int, default=usual.seed, help="of names and orders (%(default)s)")
     results = actions.add_parser("results", help="count the answers")
     results.add_argument("survey", type=Path, help="the folder that `make` wrote")
     results.add_argument("votes", nargs="+", type=Path, metavar="VOTES", help="participants' files, or folders of them")
-    results.add_argument("--confidence", type=_share, default=0.95, help="of the intervals (%(default)s)")
+    results.add_argument("--confidence", type=number_between(0, 1), default=0.95, help="of the intervals (%(default)s)")
     results.add_argument("--json", type=Path, metavar="FILE", help="write the results here too")
     return parser
 
@@ -89,23 +91,3 @@ def _method(text: str) -> tuple[str, Path]:
     if not (name and equals and folder):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER")
     return name, Path(folder)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 3600:
-        raise argparse.ArgumentTypeError(f"expected seconds above 0, got {text!r}")
-    return seconds
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
-    if not 0 < share < 1:
-        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, such as 0.95, got {text!r}")
-    return share
