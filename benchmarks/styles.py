@@ -26,8 +26,8 @@ from torch import Tensor
 from cyclegan import load_generator, stylize
 from cyclegan.data.images import find_images, read_image, to_tensor
 from cyclegan.data.transforms import resized, to_picture
+from cyclegan.evaluation.painting import PaintingLosses
 from cyclegan.inference.translate import translate_tensor
-from cyclegan.losses.style import content_loss, describe, style_loss
 from cyclegan.neural_style import Recipe
 from cyclegan.training.journal import read_metrics
 from cyclegan.training.samples import draw_sheet
@@ -66,10 +66,9 @@ def main() -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    recipe = Recipe(backbone="vgg16", weights=options.weights)
-    backbone, (content_layers, style_layers) = recipe.load_backbone(), recipe.layers()
+    losses = PaintingLosses("vgg16", options.weights)
     contents, style = _contents(options), _picture(options.style, options.size)
-    wanted = {name: describe(f) for name, f in backbone(style).items() if name in style_layers}
+    wanted = losses.style([style])
     rows, columns = [], [("content", contents), ("style", style.expand(len(contents), -1, -1, -1))]
     rows.append({"way": "untouched"})
     painted = {"untouched": contents}
@@ -77,12 +76,9 @@ def _compare(options: argparse.Namespace) -> None:
         rows.append({"way": Path(way).name, **_measured(way, options)})
         painted[Path(way).name] = torch.stack([_picture(path, options.size)[0] for path in _outputs(way, options)])
     for row in rows:
-        kept, styled = [], []
-        for image, result in zip(contents.split(1), painted[row["way"]].split(1), strict=True):
-            before, after = backbone(image), backbone(result)
-            kept += [float(sum(w * content_loss(after[n], before[n], True) for n, w in content_layers.items()))]
-            styled += [float(style_loss({n: describe(after[n]) for n in style_layers}, wanted, style_layers, True))]
-        row |= {"content loss": sum(kept) / len(kept), "style loss": sum(styled) / len(styled)}
+        pairs = zip(painted[row["way"]].split(1), contents.split(1), strict=True)
+        kept, styled = zip(*(losses(result, content, wanted) for result, content in pairs), strict=True)
+        row |= {"content loss": float(torch.cat(kept).mean()), "style loss": float(torch.cat(styled).mean())}
     columns += [(way, images) for way, images in painted.items() if way != "untouched"]
     head = [
         "",

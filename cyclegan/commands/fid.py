@@ -9,6 +9,7 @@ from pathlib import Path
 from accelerate import PartialState
 
 from cyclegan.arguments import whole_number
+from cyclegan.data.images import find_images
 from cyclegan.devices import usable_device
 from cyclegan.evaluation.archive import load_statistics, save_statistics
 from cyclegan.evaluation.card import save_card
@@ -17,7 +18,15 @@ from cyclegan.evaluation.directions import config_of, directions_of
 from cyclegan.evaluation.evaluator import METRICS, Settings, check_metrics, evaluate, number_name, side_of
 from cyclegan.evaluation.extractors import Extractor, inception, make_extractor
 from cyclegan.evaluation.inception import LAYERS
-from cyclegan.evaluation.pairs import art_product, pairs_by_name, score_content, score_sifid, score_truth
+from cyclegan.evaluation.painting import PaintingLosses
+from cyclegan.evaluation.pairs import (
+    art_product,
+    pairs_by_name,
+    score_content,
+    score_painting,
+    score_sifid,
+    score_truth,
+)
 from cyclegan.evaluation.perceptual import lpips_from
 from cyclegan.evaluation.printed import identity, print_result, print_warnings
 from cyclegan.evaluation.protocols import PROTOCOLS
@@ -26,6 +35,7 @@ from cyclegan.evaluation.published import PUBLISHED
 from cyclegan.evaluation.ranks import rank_and_world
 from cyclegan.evaluation.statistics import EvaluationError
 from cyclegan.inference.generator_file import DIRECTIONS
+from cyclegan.networks.backbones import BACKBONES
 
 SUMMARY = "measure how close translations are to real pictures: FID, KID and more, with their protocol"
 
@@ -69,6 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     pairs.add_argument("--sifid", action="store_true", help="SIFID of GENERATED against --truth")
     pairs.add_argument("--lpips-weights", type=Path, help="torchvision's AlexNet file: adds LPIPS to --source, --truth")
+    pairs.add_argument(
+        "--backbone",
+        choices=BACKBONES,
+        help="content loss to --source and style loss to --style, as `stylize` has them, on this network",
+    )
+    pairs.add_argument("--style", type=Path, help="for --backbone: a picture, or a folder of them (REFERENCE)")
+    pairs.add_argument("--backbone-weights", metavar="FILE", help="its weights, where they are not found by themselves")
     files = parser.add_argument_group("files")
     files.add_argument("--card", type=Path, help="write the protocol card (JSON) here")
     files.add_argument("--save-stats", action="store_true", help="write the statistics of GENERATED to REFERENCE.npz")
@@ -110,6 +127,10 @@ def _check(options: argparse.Namespace, generated: str) -> None:
         raise EvaluationError(f"--lpips-weights: no file {options.lpips_weights}")
     if options.lpips_weights and not (options.source or options.truth):
         raise EvaluationError("--lpips-weights: LPIPS compares GENERATED with --source or --truth, name one of them")
+    if options.backbone:
+        _styles_of(options)
+        if not options.source:
+            raise EvaluationError("--backbone compares GENERATED with its inputs: name their folder by --source")
     for folder in filter(None, (options.source, options.truth)):
         pairs_by_name(generated, folder)
 
@@ -149,6 +170,9 @@ def _print_comparison(options: argparse.Namespace, extractor: Extractor, generat
     metrics = _metrics(options, generated, reference)
     settings = Settings(bootstrap=options.bootstrap, confidence=options.confidence, seed=options.seed)
     chosen = dict(metrics=metrics, settings=settings, mix_protocols=options.mix_protocols, **_work(options))
+    painting = None
+    if options.backbone:
+        painting = PaintingLosses(options.backbone, options.backbone_weights, usable_device(options.device))
     folders = {}
     if options.per_folder:
         for name in _common_folders(generated, reference):
@@ -156,6 +180,9 @@ def _print_comparison(options: argparse.Namespace, extractor: Extractor, generat
     result = evaluate(generated, reference, extractor, **chosen)
     if rank_and_world()[0] == 0:
         result.numbers.update(_pair_numbers(options, generated))
+        if painting:
+            pairs = pairs_by_name(generated, options.source)
+            result.numbers.update(score_painting(pairs, _styles_of(options), painting))
         result.numbers.update(art_product(result.numbers, number_name("fid", extractor)))
         if options.card:
             result.card["folders"] = {name: part.card for name, part in folders.items()}
@@ -192,6 +219,13 @@ def _pair_numbers(options: argparse.Namespace, generated: str) -> dict[str, floa
         early = inception(options.protocol, 64, options.inception_weights, "cpu", options.allow_random_weights)
         numbers |= score_sifid(pairs_by_name(generated, options.truth), early)
     return numbers
+
+
+def _styles_of(options: argparse.Namespace) -> list[Path]:
+    style = Path(options.style or _pictures_of(options.reference, options.direction))
+    if style.suffix == ".npz":
+        raise EvaluationError("--backbone: name the style, a picture or a folder of them, by --style")
+    return [style] if style.is_file() else find_images(style)
 
 
 def _cycle_numbers(options: argparse.Namespace) -> dict[str, float]:

@@ -14,9 +14,11 @@ from cyclegan.data.images import find_images
 from cyclegan.evaluation.content import change, edge_agreement, luminance_correlation
 from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.features import read_rgb
+from cyclegan.evaluation.painting import SMALLEST, PaintingLosses
 from cyclegan.evaluation.paired import mae, psnr, ssim
 from cyclegan.evaluation.sifid import sifid
 from cyclegan.evaluation.statistics import EvaluationError
+from cyclegan.losses.style import Style
 
 Pair = tuple[Path, Path]
 Score = Callable[[Tensor, Tensor], Tensor]  # two (1, 3, h, w) in [-1, 1] to (1,)
@@ -67,6 +69,23 @@ def score_truth(pairs: Sequence[Pair], lpips: Score | None = None) -> dict[str, 
     return _means(pairs, TRUTH | ({"lpips": lpips} if lpips else {}), _of_one_size)
 
 
+def score_painting(pairs: Sequence[Pair], styles: Sequence[Path], losses: PaintingLosses) -> dict[str, float]:
+    """Means over (output, input) files of content loss, and of style loss to all styles together.
+
+    As in `cyclegan stylize`, styles are seen at the output's longer side.
+    """
+    models: dict[int, dict[str, Style]] = {}
+    values = []
+    for pair in pairs:
+        content, output = _resized(pair)
+        longest = max(output.shape[2:])
+        if longest not in models:
+            models[longest] = losses.style(_scaled(path, longest) for path in styles)
+        values.append(torch.stack(losses(output, content, models[longest])))
+    kept, styled = torch.cat(values, 1).mean(1).tolist()
+    return {f"content_loss_{losses.name}": kept, f"style_loss_{losses.name}": styled}
+
+
 def score_sifid(pairs: Sequence[Pair], extractor: Extractor) -> dict[str, float]:
     """Mean SIFID over pairs of files; the extractor is an Inception at layer 64."""
 
@@ -91,6 +110,12 @@ def _means(pairs: Sequence[Pair], scores: dict[str, Score], fit: Callable[[Pair]
 def _resized(pair: Pair) -> list[Tensor]:
     output, source = (read_rgb(path)[None] for path in pair)
     return [_signed(source if source.shape == output.shape else resize(source, output.shape[2:])), _signed(output)]
+
+
+def _scaled(path: Path, longest: int) -> Tensor:
+    picture = read_rgb(path)[None]
+    share = longest / max(picture.shape[2:])
+    return _signed(resize(picture, [max(SMALLEST, round(side * share)) for side in picture.shape[2:]]))
 
 
 def _of_one_size(pair: Pair) -> list[Tensor]:
