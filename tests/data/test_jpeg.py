@@ -37,7 +37,7 @@ def turned(orientation: int) -> Image.Exif:
         {"dpi": (72, 72), "comment": b"x" * 300},
         {"keep_rgb": True},
     ],
-    ids=str,
+    ids=lambda how: " ".join(how) or "plain",
 )
 def test_pixels_are_pillows(how: dict, tmp_path: Path):
     photograph(53, 37).save(tmp_path / "x.jpg", **how)
