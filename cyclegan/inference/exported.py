@@ -77,6 +77,9 @@ class ExportedGenerator(nn.Module):
     def _apply(self, function: Callable, recurse: bool = True) -> ExportedGenerator:
         return self  # the graph stays where and what it is
 
+    def train(self, mode: bool = True) -> ExportedGenerator:
+        return self  # in eval mode already, and torch.export's modules refuse the call
+
     def __deepcopy__(self, memo: dict) -> ExportedGenerator:
         twin = type(self).__new__(type(self))
         twin.__dict__ = {**self.__dict__, "about": {**self.about}}  # nothing that runs is changed by running
