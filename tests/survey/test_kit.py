@@ -67,6 +67,39 @@ def test_the_same_pictures_give_the_same_survey_and_another_seed_another(survey:
     )
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"questions": 4},
+        {"pictures": 2},
+        {"size": 16},
+        {"seconds": 1.0},
+        {"title": "Well?"},
+        {"prefer": "Well?"},
+        {"deceive": "Well?"},
+        {"inputs": None},
+        {"styles": None},
+        {"real": None},
+    ],
+)
+def test_surveys_that_differ_in_anything_have_ids_of_their_own(
+    survey: Survey, study: Path, tmp_path: Path, changes: dict
+):
+    make_survey(dataclasses.replace(survey, **changes), tmp_path / "other")
+    assert page_data(tmp_path / "other")["survey"] != page_data(study)["survey"]
+
+
+def test_another_picture_beside_the_pairs_makes_another_survey(survey: Survey, tmp_path: Path):
+    found = []
+    for changed in (None, survey.styles, survey.inputs / "00.png"):
+        if changed:
+            Image.new("RGB", (32, 32)).save(changed)
+        study = tmp_path / str(len(found))
+        make_survey(dataclasses.replace(survey, real=None), study)
+        found.append(page_data(study)["survey"])
+    assert len(set(found)) == 3
+
+
 def test_text_of_the_page_stays_text(survey: Survey, tmp_path: Path):
     hostile = "</script><script>alert(1)</script>$title"
     make_survey(dataclasses.replace(survey, title=hostile, prefer=hostile), tmp_path / "study")
