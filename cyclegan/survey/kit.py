@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import random
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from html import escape
@@ -96,18 +97,24 @@ def make_survey(survey: Survey, output: Path | str) -> Made:
     truths = {name: named.code("real", name, path) for name, path in real.items()}
     preference = _preference(whose, _coded(beside, named, next(iter(methods.values()))), draw)
     deception = _deception(whose, truths, survey.questions, draw)
-    sides = _write_pictures(named, output / HANDOUT / PICTURES, survey.size)
     identity = hashlib.sha256(secret.encode()).hexdigest()[:12]
     asked = {"survey": identity, "questions": survey.questions, "seconds": survey.seconds, "prefer": survey.prefer}
     asked |= {"deceive": survey.deceive, "preference": preference, "deception": deception}
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escape(survey.title), data=json.dumps(asked).replace("<", "\\u003c")
     )
-    write_whole(output / HANDOUT / "index.html", page)
     owners = {code: [method, name] for method, codes in whose.items() for name, code in codes.items()}
     owners |= {code: [None, name] for name, code in truths.items()}
     key = {"format": FORMAT, "survey": identity, "methods": list(methods), "pictures": owners}
-    write_whole(output / KEY, json.dumps(key, indent=1) + "\n")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=output.parent) as unfinished:
+        folder = Path(unfinished)
+        sides = _write_pictures(named, folder / HANDOUT / PICTURES, survey.size)
+        write_whole(folder / HANDOUT / "index.html", page)
+        write_whole(folder / KEY, json.dumps(key, indent=1) + "\n")
+        output.mkdir(exist_ok=True)
+        for part in (HANDOUT, KEY):
+            (folder / part).rename(output / part)
     warnings += _unlike({**whose, "real": truths} if truths else whose, sides)
     return Made(output / HANDOUT, sum(map(len, preference)), 2 * deception["each"], warnings)
 

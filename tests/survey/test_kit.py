@@ -12,6 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cyclegan.__main__ import main
+from cyclegan.data.images import ImageError
 from cyclegan.survey import SurveyError
 from cyclegan.survey.kit import HANDOUT, KEY, Survey, make_survey
 from tests.conftest import write_pictures
@@ -137,6 +138,20 @@ def test_pictures_that_make_no_survey(survey: Survey, tmp_path: Path, changes: d
     with pytest.raises((SurveyError, FileNotFoundError), match=words):
         make_survey(dataclasses.replace(survey, **changes), tmp_path / "study")
     assert not (tmp_path / "study").exists()
+
+
+def test_a_damaged_picture_leaves_nothing_behind_and_the_next_try_succeeds(survey: Survey, tmp_path: Path):
+    path = survey.methods["adain"] / "02.png"
+    whole, before = path.read_bytes(), sorted(tmp_path.iterdir())
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageError, match=r"02\.png"):
+        make_survey(survey, tmp_path / "study")
+    assert sorted(tmp_path.iterdir()) == before
+    path.write_bytes(whole)
+    (tmp_path / "study").mkdir()
+    made = make_survey(survey, tmp_path / "study")
+    assert made.preference == 3 and (made.handout / "index.html").is_file()
+    assert sorted(part.name for part in (tmp_path / "study").iterdir()) == [HANDOUT, KEY]
 
 
 def test_command_makes_counts_and_refuses_to_write_over(survey: Survey, tmp_path: Path, monkeypatch, capsys):
