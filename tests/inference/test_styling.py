@@ -146,7 +146,7 @@ def test_command_takes_a_mask_for_all_or_a_folder_of_masks(source: Path):
         ({"keep_colours": "sepia"}, GeneratorFileError, "expected histogram or luminance, found 'sepia'"),
         ({"regions": ["style/00.png", "right.png"], "style": "both"}, ImageError, "40x40, its picture 64x64"),
         ({"keep_colours": "luminance", "tiling": Tiling(above=1)}, TilingError, "--tiles never"),
-        ({"style": "both", "style_weights": [1.0]}, GeneratorFileError, "one, at least 0, for each of 2"),
+        ({"style": "both", "style_weights": [1.0]}, GeneratorFileError, "one, at least 0 and finite, for each of 2"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(

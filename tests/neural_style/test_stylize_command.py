@@ -62,6 +62,8 @@ def test_several_styles_masks_and_one_file(folders: Path):
         (["--mask", "a.png", "b.png"], "--mask: one for each of 1 styles expected, found 2"),
         (["--content-layers", "relu9"], "squeezenet has no layer 'relu9'; choices: relu1"),
         (["--levels", "2"], "levels: the coarsest has sides of 20 pixels"),
+        (["--style-weights", "nan"], "style weights: expected at least 0 and finite, found nan"),
+        (["--style-layers", "relu1=-1"], "style_layers: expected a layer or more, with weights that are at least 0"),
         (["--style-scale", "0"], "style_scale: expected above 0"),
         (["--device", "nowhere"], "device nowhere"),
     ],
