@@ -177,10 +177,17 @@ def styled(
         raise GeneratorFileError(f"--keep-colours: expected {' or '.join(CHOICES)}, found {colours!r}")
     generator = copy.copy(generator)  # whose description is another one
     about = getattr(generator, "about", {})
-    style = {**about.get("style", {}), "colours": colours, "regions": [str(region) for region in regions]}
+    style = {**about.get("style", {}), "colours": colours, "regions": [_region(Path(region)) for region in regions]}
     generator.about = {**about, "style": style}
     read = [read_style(picture) for picture in pictures]
     return generator, Styling(read, weights or [1.0] * len(read), colours, bool(regions))
+
+
+def _region(path: Path) -> str:
+    """What tells it from others: a mask's SHA-256; a folder's name, each job looks at the date of its own mask."""
+    if not path.exists():
+        raise GeneratorFileError(f"--region: no mask or folder of masks {path}")
+    return str(path) if path.is_dir() else sha256_of(path)
 
 
 def _several(pictures: StylePicture | Sequence[StylePicture]) -> list[StylePicture]:
