@@ -75,6 +75,13 @@ def test_a_mistake_is_one_line(folders: Path, more: list[str], words: str, capsy
     assert words in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize("given", [("--every", "-1"), ("--quality", "0"), ("--quality", "101"), ("--size", "-3")])
+def test_numbers_out_of_range_are_wrong_usage(given: tuple[str, str], capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["a.png", "b.png", "-o", "out", *given])
+    assert f"{given[0]}: expected a whole number from" in capsys.readouterr().err
+
+
 def test_a_picture_that_cannot_be_read_does_not_stop_the_others(folders: Path, capsys):
     (folders / "content" / "00.png").write_bytes(b"no picture")
     assert stylize(folders / "content", folders / "style" / "00.png", "-o", folders / "out") == 1
