@@ -13,11 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan.errors import UserError
-from cyclegan.inference.generator_file import GeneratorFileError, load_generator
+from cyclegan.inference.generator_file import GRAPHS, GeneratorFileError, load_generator
 from cyclegan.networks.pretrained import sha256_of
 from cyclegan.whole_files import open_replacing
-
-GRAPHS = (".pt2", ".onnx", ".ts")
 
 
 class ExportError(UserError, ValueError):

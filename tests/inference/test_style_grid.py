@@ -117,3 +117,12 @@ def test_a_mistake_is_one_line(source: Path, change: list[str], code: int, words
     else:
         assert run("cyclegan styles", styles.main, given) == code
     assert words in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_an_exported_graph_is_told_from_a_generators_own_file(source: Path, capsys):
+    (source / "graph.pt2").write_bytes(b"PK" + bytes(90))
+    style = str(source / "style" / "00.png")
+    given = [str(source / "graph.pt2"), str(source / "content"), "--style", style, style, "-o", str(source / "g.png")]
+    assert run("cyclegan styles", styles.main, given) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "graph.pt2 is an exported graph; name the generator's own file" in line
