@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint bench clean
 
 setup: .venv/ready
 
@@ -22,6 +22,15 @@ test: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# Every benchmark, shortly: JSON beside the scripts. For figures to rely on, run each longer on a quiet machine (--help).
+bench: setup
+	$(BIN)/python benchmarks/step.py --size 128 --turns 1 --steps 2 --json benchmarks/step.json
+	$(BIN)/python benchmarks/data.py --turns 3 --pairs 64 --steps 2 --width 8 --json benchmarks/data.json
+	$(BIN)/python benchmarks/scaling.py --processes 1 2 --updates 10 --speed
+	$(BIN)/python benchmarks/translate.py folder --count 8 --repeats 1
+	$(BIN)/python benchmarks/evaluate.py --sizes 200 --images 8 --turns 1 --json benchmarks/evaluate.json
+	$(BIN)/python benchmarks/algorithms.py --cost --size 128 --iterations 1 --turns 1 --methods cyclegan cut
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from cyclegan import load_generator, stylize
-from cyclegan.config import load_config
 from cyclegan.data.images import find_images, read_image, to_tensor
 from cyclegan.data.transforms import resized, to_picture
 from cyclegan.inference.translate import translate_tensor
@@ -41,6 +40,7 @@ def main() -> None:
     parser.add_argument("--contents", type=Path, required=True, help="a folder of pictures")
     parser.add_argument("--style", type=Path, required=True, help="a picture")
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="folders of runs from contents to styles")
+    parser.add_argument("--direction", default="AtoB", help="of those runs (%(default)s)")
     parser.add_argument("--weights", type=Path, help="torchvision's file of vgg16, where it is not found by itself")
     parser.add_argument("--size", type=int, default=256, help="pixels of the longer side (%(default)s)")
     parser.add_argument("--steps", type=int, default=100, help="of neural style (%(default)s)")
@@ -103,7 +103,12 @@ def _compare(options: argparse.Namespace) -> None:
 
 def _measured(way: str, options: argparse.Namespace, *others: str) -> dict:
     given = {"--contents": options.contents, "--style": options.style, "--out": options.out, "--size": options.size}
-    given |= {"--steps": options.steps, "--tv": options.tv, "--threads": options.threads}
+    given |= {
+        "--direction": options.direction,
+        "--steps": options.steps,
+        "--tv": options.tv,
+        "--threads": options.threads,
+    }
     given |= {"--weights": options.weights} if options.weights else {}
     command = [sys.executable, __file__, *(str(part) for pair in given.items() for part in pair), *others]
     print(f"{way} ...", file=sys.stderr, flush=True)
@@ -126,8 +131,7 @@ def _paint(way: str, options: argparse.Namespace) -> dict:
             with torch.enable_grad():
                 return stylize(content, style, recipe, backbone)
     else:
-        generator, lines = load_generator(way, "AtoB"), read_metrics(Path(way) / "log" / "metrics.jsonl")
-        about = {"images": lines[-1]["images"], "minutes": load_config(Path(way) / "config.yaml").training.max_time}
+        generator, about = load_generator(way, options.direction), _training(Path(way) / "log" / "metrics.jsonl")
         if hasattr(generator, "take_style"):
             generator.take_style([style])
 
@@ -145,13 +149,24 @@ def _paint(way: str, options: argparse.Namespace) -> dict:
     return {**about, "seconds": sum(seconds) / len(seconds), "MiB": _peak()}
 
 
+def _training(metrics: Path) -> dict[str, float]:
+    """How long a run has trained, and on how many pictures."""
+    lines = read_metrics(metrics)
+    places = [0, *(line["images"] for line in lines)]
+    parts = zip(places, places[1:], (line["speed/images_per_second"] for line in lines), strict=False)
+    return {"images": places[-1], "minutes": sum((after - before) / speed for before, after, speed in parts) / 60}
+
+
 def _outputs(way: str, options: argparse.Namespace) -> list[Path]:
     folder = options.out / "painted" / Path(way).name
     return [folder / f"{path.stem}.png" for path in find_images(options.contents)]
 
 
 def _contents(options: argparse.Namespace) -> Tensor:
-    return torch.cat([_picture(path, options.size) for path in find_images(options.contents)])
+    pictures = [_picture(path, options.size) for path in find_images(options.contents)]
+    if len({picture.shape for picture in pictures}) > 1:
+        sys.exit(f"{options.contents}: the sheet wants pictures of one shape")
+    return torch.cat(pictures)
 
 
 def _picture(path: Path, longest: int) -> Tensor:

@@ -13,12 +13,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from cyclegan.config import Data
-from cyclegan.data.images import ImageError
+from cyclegan.config import ConfigError, Data
+from cyclegan.data.folders import find_folder
+from cyclegan.data.images import ImageError, scaled
 from cyclegan.data.masks import find_masks
 from cyclegan.data.transforms import Transform
 
@@ -46,6 +48,12 @@ class UnpairedDataset(Dataset):
         self.pairing, self.shuffle = data.pairing, data.shuffle
         self.masks = {domain: find_masks(data, domain, paths) for domain, paths in files.items()}
         self.transforms = {domain: Transform(data, domain, multiple) for domain in files}
+        for domain, paths in files.items() if data.cache else ():
+            if self.masks[domain]:
+                raise ConfigError(f"data.cache: not with masks (data.{domain}.mask)")
+            root = find_folder(data, "train", domain)
+            folder = root.parent / ".cache" if data.cache is True else data.cache
+            self.transforms[domain].keep(folder, domain, root, paths)
 
     def __getitem__(self, draw: Draw) -> dict:
         skipped: list[str] = []
@@ -127,7 +135,7 @@ def epoch_length(files: dict[str, list[Path]], epoch_size: str | int) -> int:
 
 
 def collate(items: list[dict]) -> dict:
-    """Stack pictures to (N, C, H, W); "skipped" lists what was wrong with damaged files, "problem" with the batch."""
+    """Stack pictures to (N, C, H, W), uint8 or in [-1, 1]; "skipped" lists damaged files, "problem" what is wrong."""
     batch = {
         "skipped": [message for item in items for message in item["skipped"]],
         "problem": next((item["problem"] for item in items if item["problem"]), None),
@@ -143,18 +151,22 @@ def collate(items: list[dict]) -> dict:
                 "use training.batch_size=1 or a resize that ends in a crop"
             )
             return batch
-        batch[domain] = torch.stack(images)
+        deep = any(image.is_floating_point() for image in images)
+        images = [scaled(image) for image in images] if deep else images
+        batch[domain] = default_collate(images)  # in a worker, straight into the memory that it shares
     return batch
 
 
-def _leave_signals_to_the_loop(_: int) -> None:
+def _start_worker(_: int) -> None:
     """A scheduler signals the whole group of processes; the loop still wants pictures until it has saved."""
+    cv2.setNumThreads(0)
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def new_loader(dataset: UnpairedDataset, batches: EpochBatches, workers: int, pin_memory: bool) -> DataLoader:
-    """Workers live as long as the loader; a worker's torch uses one thread."""
+    """Workers live as long as the loader; a worker's torch and OpenCV use one thread."""
+    cv2.setNumThreads(0)  # for a picture of 256x256, waking other threads takes longer than the work
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -162,6 +174,6 @@ def new_loader(dataset: UnpairedDataset, batches: EpochBatches, workers: int, pi
         num_workers=workers,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
-        worker_init_fn=_leave_signals_to_the_loop,
+        worker_init_fn=_start_worker,
         generator=torch.Generator(),  # else each epoch draws a seed from the global one: a resumed run once too often
     )

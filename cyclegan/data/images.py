@@ -79,8 +79,18 @@ def read_layers(path: Path | str, channels: int = 3, background: str = "white") 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
     """(height, width, channels), uint8 or float in [0, 1] -> (channels, height, width) float32 in [-1, 1]."""
-    image = torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
-    return image.float() / (127.5 if image.dtype == torch.uint8 else 0.5) - 1
+    return scaled(to_planes(pixels))
+
+
+def to_planes(pixels: np.ndarray) -> Tensor:
+    """(height, width, channels) -> (channels, height, width): uint8 as it is, floats in [0, 1] to [-1, 1]."""
+    planes = torch.from_numpy(np.stack(cv2.split(pixels)))  # several times as fast as a transposed copy
+    return planes if planes.dtype == torch.uint8 else planes.float() / 0.5 - 1
+
+
+def scaled(images: Tensor) -> Tensor:
+    """uint8, of any shape, to float32 in [-1, 1]; floats are there already."""
+    return images.float().div_(127.5).sub_(1) if images.dtype == torch.uint8 else images
 
 
 def to_bytes(images: Tensor) -> Tensor:

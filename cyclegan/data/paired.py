@@ -25,8 +25,7 @@ class PairedDataset(UnpairedDataset):
                 raise ConfigError(f"data.{domain}.mask: not with data.pairing=paired")
         if data.A.augment != data.B.augment:
             for domain in ("A", "B"):
-                own = len(getattr(data, domain).augment)
-                for i, transform in enumerate(self.transforms[domain].augment.transforms[-own:] if own else []):
+                for i, transform in enumerate(self.transforms[domain].augment.transforms):
                     if isinstance(transform, albumentations.DualTransform):
                         raise ConfigError(
                             f"data.{domain}.augment[{i}]: {type(transform).__name__} moves pixels, so with paired "

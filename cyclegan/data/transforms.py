@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import random
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import albumentations
+import cv2
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from cyclegan.config import ConfigError, Data, Size
-from cyclegan.data.images import ImageError, read_image, to_bytes, to_tensor
+from cyclegan.data.cache import new_cache
+from cyclegan.data.images import ImageError, read_image, to_bytes, to_planes, to_tensor
+from cyclegan.data.jpeg import read_jpeg
 from cyclegan.data.masks import mask_tensor, read_mask, resized_mask
+
+SizeFor = Callable[[int, int], tuple[int, int]]  # the sides wanted of a picture with these
 
 
 class Reader:
@@ -32,9 +40,11 @@ class Reader:
         self.channels, self.background = section.channels, section.background
         self.half = domain if data.side_by_side else None
 
-    def __call__(self, path: Path) -> np.ndarray:
-        """(height, width, channels) as of `read_image`."""
-        pixels = read_image(path, self.channels, self.background)
+    def __call__(self, path: Path, size_for: SizeFor | None = None) -> np.ndarray:
+        """(height, width, channels) as of `read_image`, or less of a far larger picture than `size_for` asks for."""
+        pixels = read_jpeg(path, None if self.half else size_for) if self.channels == 3 else None
+        if pixels is None:
+            pixels = read_image(path, self.channels, self.background)
         if self.half is None:
             return pixels
         height, width = pixels.shape[:2]
@@ -57,7 +67,7 @@ class Transform:
 
     def __init__(self, data: Data, domain: str, multiple: int = 4):
         section = getattr(data, domain)
-        self.read = Reader(data, domain)
+        self.read, self.cache = Reader(data, domain), None
         self.resize, self.load_size, self.crop_size = data.resize, _pair(data.load_size), _pair(data.crop_size)
         self.multiple = multiple
         self.zoom = data.zoom if data.resize == "zoom_and_crop" else None
@@ -68,41 +78,64 @@ class Transform:
             raise ConfigError(f"data.zoom: the smallest scale first, found {list(self.zoom)}")
         if "crop" in data.resize and any(side % multiple for side in self.crop_size):
             raise ConfigError(f"data.crop_size: {data.crop_size}, but this generator takes multiples of {multiple}")
+        self.crop, self.flip = "crop" in data.resize, data.flip
         self.augment = albumentations.Compose(
-            [
-                *([albumentations.RandomCrop(*self.crop_size)] if "crop" in data.resize else []),
-                albumentations.HorizontalFlip(p=data.flip),
-                *[_augmentation(f"data.{domain}.augment[{i}]", options) for i, options in enumerate(section.augment)],
-            ]
+            [_augmentation(f"data.{domain}.augment[{i}]", options) for i, options in enumerate(section.augment)]
         )
 
     def __call__(self, path: Path, seed: int) -> Tensor:
-        """(channels, height, width) in [-1, 1]; the same picture for the same path and seed, whoever calls."""
+        """(channels, height, width) as of `to_planes`; the same picture for the same path and seed, whoever calls."""
         return self.augmented(self.load(path), seed)
 
+    def keep(self, folder: Path, domain: str, root: Path, files: list[Path]) -> None:
+        """Take the pictures from a cache in `folder` from now on, made of these files below `root` if there is none."""
+        names = ("resize", "load_size", "crop_size", "multiple", "zoom")
+        settings = {name: getattr(self, name) for name in names} | vars(self.read)
+        self.cache = new_cache(folder, domain, root, files, settings, self._load)
+
     def load(self, path: Path) -> np.ndarray:
-        """(height, width, channels) before crop and flip."""
+        """(height, width, channels) before crop and flip, not to be written to."""
+        if self.cache:
+            return self.cache[path]
         if not self.zoom:
-            return resized(self.read(path), self._size)
+            return self._load(path)
         if self.last is None or self.last[0] != path:
-            self.last = path, self.read(path)
+            self.last = path, self._load(path)
         return self.last[1]
+
+    def _load(self, path: Path) -> np.ndarray:
+        return self.read(path) if self.zoom else resized(self.read(path, self._size), self._size)
 
     def augmented(self, pixels: np.ndarray, seed: int) -> Tensor:
         """What `load` gave, cropped, flipped and augmented as the seed says."""
         if self.zoom:
             pixels = self._zoomed(pixels, np.random.default_rng(seed))
-        self.augment.set_random_seed(seed)
-        return to_tensor(self.augment(image=pixels)["image"])
+        return to_planes(self._augmented({"image": pixels}, seed)["image"])
 
     def with_mask(self, path: Path, mask: Path, seed: int) -> tuple[Tensor, Tensor]:
         """What a call gives, and the picture's mask, (1, height, width) in [0, 1], cropped and flipped alike."""
         pixels = self.read(path)
         shape = read_mask(mask, pixels.shape[:2])
         pixels = resized(pixels, self._size)
-        self.augment.set_random_seed(seed)
-        both = self.augment(image=pixels, mask=resized_mask(shape, pixels.shape[:2]))
-        return to_tensor(both["image"]), mask_tensor(both["mask"])
+        both = self._augmented({"image": pixels, "mask": resized_mask(shape, pixels.shape[:2])}, seed)
+        return to_planes(both["image"]), mask_tensor(both["mask"])
+
+    def _augmented(self, layers: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+        """A picture, and its mask if it has one, cropped, flipped and augmented alike."""
+        draw = random.Random(seed)
+        if self.crop:
+            height, width = self.crop_size
+            sides = layers["image"].shape[:2]
+            top, left = (draw.randint(0, side - part) for side, part in zip(sides, self.crop_size, strict=True))
+            layers = {name: layer[top : top + height, left : left + width] for name, layer in layers.items()}
+        if draw.random() < self.flip:
+            layers = {name: cv2.flip(layer, 1).reshape(layer.shape) for name, layer in layers.items()}
+        if not self.augment.transforms:
+            return layers
+        # One source of chance for all: with a seed, albumentations lets each draw the same numbers, so that they go
+        # together.
+        self.augment.set_random_state(np.random.default_rng(seed), draw)
+        return self.augment(**{name: np.array(layer) for name, layer in layers.items()})
 
     def _zoomed(self, pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """A crop of the picture at a random scale; no more of it is resized than that."""
@@ -154,18 +187,18 @@ class PlainTransform:
         return to_tensor(pixels), None if shape is None else mask_tensor(resized_mask(shape, pixels.shape[:2]))
 
 
-def resized(
-    pixels: np.ndarray,
-    size_for: Callable[[int, int], tuple[int, int]],
-    box: tuple[float, float, float, float] | None = None,
-) -> np.ndarray:
-    """Antialiased bicubic to `size_for(height, width)`; Pillow's, because OpenCV's aliases when it shrinks.
+def resized(pixels: np.ndarray, size_for: SizeFor, box: tuple[float, float, float, float] | None = None) -> np.ndarray:
+    """Antialiased bicubic to `size_for(height, width)`; Pillow's or torch's, because OpenCV's aliases when it shrinks.
 
     Of the part within `box` (left, top, right, bottom) only, where one is given.
     """
     size = size_for(*pixels.shape[:2])
     if size == pixels.shape[:2] and box is None:
         return pixels
+    if pixels.dtype == np.uint8 and pixels.shape[2] == 3 and box is None:  # torch rounds as Pillow, but is far faster
+        image = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy()).unsqueeze(0)
+        image = image.permute(0, 3, 1, 2)  # with these strides torch takes and gives channels_last, which is faster
+        return interpolate(image, size, mode="bicubic", antialias=True)[0].permute(1, 2, 0).numpy()
     # Pillow resizes 8-bit pictures with one or three channels, and floats one channel at a time.
     planes = [pixels] if pixels.dtype == np.uint8 and pixels.shape[2] == 3 else np.split(pixels, pixels.shape[2], 2)
     planes = [Image.fromarray(plane.squeeze()) for plane in planes]

@@ -17,17 +17,22 @@ from cyclegan.errors import UserError
 from cyclegan.training.speed import check_speed
 
 
+def found_device() -> torch.device:
+    """The kind of device that a run trains on here."""
+    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+
+
 @contextmanager
 def new_accelerator(config: Config) -> Iterator[Accelerator]:
     """Accelerate for one run; its global state is cleared before, so that a notebook can train again."""
-    gpu = torch.accelerator.is_available()
-    check_speed(config, torch.accelerator.current_accelerator() if gpu else torch.device("cpu"))
+    device = found_device()
+    check_speed(config, device)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS has no deterministic products
     AcceleratorState._reset_state(reset_partial_state=False)
     accelerator = _join_the_others(
         # Said aloud: else the processes that torchrun starts on a CPU would each train alone, in the same folder.
-        cpu=not gpu,
+        cpu=device.type == "cpu",
         mixed_precision="no" if config.speed.precision == "fp64" else config.speed.precision,
         gradient_accumulation_steps=config.training.accumulate,
         log_with=config.logging.trackers or None,

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import send_to_device, set_seed
+from accelerate.utils import set_seed
 from torch import Tensor
 from tqdm import tqdm
 
 from cyclegan.algorithms import complete_config
 from cyclegan.config import Config, ConfigError, load_config
 from cyclegan.data.dataset import EpochBatches, UnpairedDataset, epoch_length, new_loader
+from cyclegan.data.delivery import new_delivery
 from cyclegan.data.folders import find_split
 from cyclegan.data.images import ImageError
 from cyclegan.data.paired import PairedDataset
@@ -30,9 +31,10 @@ from cyclegan.errors import UserError
 from cyclegan.evaluation.ranks import on_first_rank
 from cyclegan.inference.generator_file import save_generator
 from cyclegan.training import checkpoint
+from cyclegan.training.auto import with_speed
 from cyclegan.training.chronicle import Chronicle
 from cyclegan.training.journal import Means
-from cyclegan.training.launch import new_accelerator
+from cyclegan.training.launch import found_device, new_accelerator
 from cyclegan.training.rollback import (
     Diverged,
     Rollback,
@@ -76,7 +78,10 @@ def train(config: Config | dict[str, Any] | str | Path, resume: str = "auto") ->
     Diverged for losses that are no longer finite. A signal (SIGTERM, SIGINT, SIGUSR1) saves and raises SystemExit.
     """
     config = complete_config(config if isinstance(config, Config) else load_config(config))
+    config, choice = with_speed(config, found_device(), afresh=resume == "none" and not _was_restarted())
     with new_accelerator(config) as accelerator, Stopper(accelerator, config.training.max_time) as stopper:
+        if choice and accelerator.is_main_process:
+            tqdm.write(choice)
         if on_first_rank(lambda: _was_restarted() and checkpoint.all_states(config.folder / "state")):
             resume = "auto"  # the command that is repeated may say where to begin, but the run is under way
         while rollback := _attempt(config, accelerator, stopper, resume):
@@ -131,6 +136,7 @@ class Run:
         kind = PairedDataset if data.pairing == "paired" else UnpairedDataset
         dataset = kind(self.files, data, self.seed, multiple)
         self.loader = new_loader(dataset, self.batches, data.workers, pin_memory=accelerator.device.type == "cuda")
+        self.deliver = new_delivery(accelerator.device)
         self.global_batch = training.batch_size * world
         self.epoch_images = len(self.batches) * self.global_batch
         self.total_images = self._total_images()
@@ -234,7 +240,7 @@ class Run:
             if problem := batch.pop("problem"):
                 raise ConfigError(problem)
             self._note_skipped(batch.pop("skipped"))
-            yield send_to_device(batch, self.accelerator.device, non_blocking=True)
+            yield self.deliver(batch)
 
     def _note_skipped(self, messages: list[str]) -> None:
         if messages and self.config.data.corrupt == "fail":

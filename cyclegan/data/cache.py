@@ -1,0 +1,171 @@
+"""Pictures as they are before crop and flip, decoded and resized once, in a file that all workers and processes map.
+
+<domain>-<settings>.pixels holds the pixels of all pictures one after another, then a table of them (JSON), then where
+the table begins. It is written under another name and renamed when it is whole, and made anew where the names, sizes
+or times of the pictures are no longer those that the table tells.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+import PIL
+import torch
+from tqdm import tqdm
+
+from cyclegan.config import ConfigError
+from cyclegan.data.images import ImageError
+from cyclegan.data.unpack import need_space
+from cyclegan.whole_files import open_replacing
+
+try:
+    import fcntl
+except ImportError:  # Windows: then each process makes its own, and the last one stays
+    fcntl = None
+
+FORMAT = 1
+END = 8  # bytes at the end of the file: the place of the table
+AT_ONCE = 64  # pictures decoded before they are written
+
+
+class Cache:
+    """`cache[path]` gives a picture's pixels. Opened in each process that reads, when it first does.
+
+    Args:
+        path: the file
+        entries: where it has which picture, as in its table
+    """
+
+    def __init__(self, path: Path, entries: dict[Path, dict]):
+        self.path, self.entries = path, entries
+        self.pixels: np.memmap | None = None
+
+    def __getitem__(self, picture: Path) -> np.ndarray:
+        """(height, width, channels), not to be written to. Raises ImageError for a picture that could not be read."""
+        entry = self.entries[picture]
+        if "problem" in entry:
+            raise ImageError(entry["problem"])
+        if self.pixels is None:
+            self.pixels = np.memmap(self.path, np.uint8, "r")
+        size = np.dtype(entry["type"]).itemsize * int(np.prod(entry["shape"]))
+        pixels = np.asarray(self.pixels[entry["start"] : entry["start"] + size])
+        return pixels.view(entry["type"]).reshape(entry["shape"])
+
+    def __getstate__(self) -> dict:
+        return {**vars(self), "pixels": None}  # a worker that is spawned maps the file itself
+
+
+def new_cache(
+    folder: Path, domain: str, root: Path, files: list[Path], settings: dict, load: Callable[[Path], np.ndarray]
+) -> Cache:
+    """The cache of a domain's pictures in `folder`, made now if there is none that fits; others wait meanwhile.
+
+    Args:
+        root: folder of the pictures
+        files: the pictures, below it
+        settings: what `load` makes of a picture depends on
+        load: gives the pixels of a picture, uint8 or float32
+
+    Raises ConfigError if the folder cannot be written to or is full.
+    """
+    settings = {"folder": str(root.resolve()), **settings}
+    path = folder / f"{domain}-{_digest(json.dumps(settings, sort_keys=True))[:12]}.pixels"
+    about = {
+        "format": FORMAT,
+        "versions": [cv2.__version__, torch.__version__, PIL.__version__],
+        "files": _digest("\n".join(_stamp(picture, root) for picture in files)),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
+            table = _table(path)
+            if table is None or table["about"] != about:
+                table = _write(path, root, files, about, load)
+    except OSError as error:
+        raise ConfigError(
+            f"data.cache: {folder}: {error.strerror or error}; name another folder there, or data.cache=false"
+        ) from None
+    return Cache(path, {picture: table["pictures"][_name(picture, root)] for picture in files})
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _name(picture: Path, root: Path) -> str:
+    return picture.relative_to(root).as_posix()
+
+
+def _stamp(path: Path, root: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror}") from None
+    return f"{_name(path, root)} {found.st_size} {found.st_mtime_ns}"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time; a process that is killed leaves no lock, and what it had begun is cleared away."""
+    with (folder / ".lock").open("w") as lock:
+        if fcntl:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for begun in folder.glob(".*.part"):
+                begun.unlink()
+        yield
+
+
+def _table(path: Path) -> dict | None:
+    """{"about": …, "pictures": {name: {"start", "shape", "type"} or {"problem"}}}, None if there is no whole file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-END, os.SEEK_END)
+            end = file.tell()
+            start = int.from_bytes(file.read(END), "little")
+            file.seek(start)
+            return json.loads(file.read(end - start))
+    except (OSError, ValueError):
+        return None
+
+
+def _write(path: Path, root: Path, files: list[Path], about: dict, load: Callable[[Path], np.ndarray]) -> dict:
+    pictures: dict[str, dict] = {}
+    with open_replacing(path) as file, ThreadPoolExecutor(os.cpu_count()) as threads:
+        bar = tqdm(total=len(files), desc=f"data.cache: {path.name}", unit="img", disable=None)
+        for first in range(0, len(files), AT_ONCE):
+            some = files[first : first + AT_ONCE]
+            for picture, pixels in zip(some, threads.map(lambda picture: _loaded(load, picture), some), strict=True):
+                pictures[_name(picture, root)] = _append(file, pixels)
+            if first == 0:
+                need_space(path.parent, file.tell() * (len(files) - len(some)) // len(some))
+            bar.update(len(some))
+        bar.close()
+        table, start = {"about": about, "pictures": pictures}, file.tell()
+        file.write(json.dumps(table).encode())
+        file.write(start.to_bytes(END, "little"))
+    return table
+
+
+def _loaded(load: Callable[[Path], np.ndarray], picture: Path) -> np.ndarray | str:
+    try:
+        return load(picture)
+    except ImageError as error:
+        return str(error)
+
+
+def _append(file: BinaryIO, pixels: np.ndarray | str) -> dict:
+    if isinstance(pixels, str):
+        return {"problem": pixels}
+    file.write(bytes(-file.tell() % 64))  # floats want their place
+    entry = {"start": file.tell(), "shape": pixels.shape, "type": str(pixels.dtype)}
+    file.write(np.ascontiguousarray(pixels).data)
+    return entry

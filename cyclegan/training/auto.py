@@ -1,0 +1,96 @@
+"""`speed: auto`: what is safe and fast on the device found, chosen once for a run and written down in its config."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from cyclegan.config import Config
+
+MOST_WORKERS = 8
+UNTRIED = ("adain", "fast_style", "linear", "variational")  # in bf16: they compare statistics of features
+
+
+def with_speed(config: Config, device: torch.device, afresh: bool = False) -> tuple[Config, str | None]:
+    """The run with what `speed: auto` leaves open filled in, and a line that says what was chosen.
+
+    A run that goes on, not `afresh`, keeps what it began with, wherever that is; what options give is never changed.
+    """
+    if config.speed.choice != "auto":
+        return config, None
+    chosen = (None if afresh else _kept(config.folder / "config.yaml")) or chosen_speed(config, device)
+    open_ = {key: value for key, value in chosen.items() if key not in config.speed.model_fields_set}
+    workers = config.data.workers if "workers" in config.data.model_fields_set else new_workers(device)
+    speed, data = config.speed.model_copy(update=open_), config.data.model_copy(update={"workers": workers})
+    words = [f"{key}={value}" for key, value in speed.model_dump(exclude={"choice"}).items() if value]
+    line = f"speed: auto on {_name(device)}: {', '.join([*words, f'data.workers={workers}'])} (speed=plain for float32)"
+    return config.model_copy(update={"speed": speed, "data": data}), line
+
+
+def chosen_speed(config: Config, device: torch.device) -> dict[str, Any]:
+    """Values for the speed section.
+
+    bf16 has float32's range, and losses, weights and Adam stay float32; but gradients of gradients are too coarse in
+    it. Compiling pays for itself only over a long run, and for pictures of one size.
+    """
+    algorithm = config.algorithm
+    twice = bool(algorithm.get("r1")) or algorithm.get("adversarial") == "wgan-gp"
+    fast = _has_bf16(device) and not twice and algorithm["name"] not in UNTRIED
+    gpu = device.type == "cuda"
+    one_size = "crop" in config.data.resize
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # "no" is what accelerate launch says unasked
+    return {
+        "precision": launched if launched != "no" else "bf16" if fast else "no",
+        "channels_last": fast and gpu,
+        "compile": gpu and one_size and not twice and not config.deterministic and _can_compile(),
+        "tf32": False,
+        "checkpointing": False,
+    }
+
+
+def new_workers(device: torch.device) -> int:
+    """Loader processes for each training process: beside a GPU all its cores but one; a CPU needs its own to train."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return 1 if device.type == "cpu" else max(1, min(MOST_WORKERS, share - 1))
+
+
+def _kept(path: Path) -> dict[str, Any] | None:
+    """What the run chose when it began."""
+    if not path.exists():
+        return None
+    speed = yaml.safe_load(path.read_text(encoding="utf-8")).get("speed", {})
+    return {key: value for key, value in speed.items() if key != "choice"} if speed.get("choice") == "auto" else None
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Whether products of bf16 are faster than those of float32: on Ampere and later, and CPUs with instructions."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and not _flags().isdisjoint({"amx_bf16", "avx512_bf16"})
+
+
+def _flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux: plain
+        return set()
+    return next((set(line.split()) for line in lines if line.startswith("flags")), set())
+
+
+def _can_compile() -> bool:
+    """Triton is there, and a compiler for what it generates."""
+    return importlib.util.find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    found = sorted(_flags() & {"amx_bf16", "avx512_bf16"})
+    return f"{device.type} with {', '.join(found)}" if found else device.type

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cyclegan.config import ConfigError, Data
+from cyclegan.data import cache as module
+from cyclegan.data.dataset import Draw, EpochBatches, UnpairedDataset, new_loader
+from cyclegan.data.folders import find_split
+from cyclegan.data.images import find_images
+from tests.conftest import write_pictures
+
+RESIZES = ["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "zoom_and_crop", "none"]
+
+
+def dataset(root: Path, cache: bool | Path = True, **options) -> UnpairedDataset:
+    data = Data(root=root, cache=cache, **{"load_size": 36, "crop_size": 32, **options})
+    return UnpairedDataset(find_split(data, "train"), data, seed=0)
+
+
+def items(found: UnpairedDataset) -> list[dict]:
+    return [found[Draw(epoch, place)] for epoch in range(2) for place in range(5)]
+
+
+def same(one: list[dict], two: list[dict]) -> bool:
+    return all(torch.equal(a[domain], b[domain]) for a, b in zip(one, two, strict=True) for domain in "AB")
+
+
+def written(root: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_ino for path in (root / ".cache").glob("*.pixels")}
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+def test_samples_are_the_same_with_and_without(resize: str, pictures: Path):
+    Image.fromarray(np.linspace(0, 65535, 40 * 40).reshape(40, 40).astype(np.uint16)).save(
+        pictures / "trainB" / "x.png"
+    )
+    augment = {"augment": [{"name": "GaussNoise", "p": 0.5}]}
+    plain, cached = (items(dataset(pictures, cache, resize=resize, A=augment)) for cache in (False, True))
+    assert same(plain, cached) and same(cached, items(dataset(pictures, resize=resize, A=augment)))
+
+
+def test_pictures_are_decoded_once_and_a_second_run_takes_them_as_they_are(pictures: Path, monkeypatch):
+    dataset(pictures)
+    before = written(pictures)
+    monkeypatch.setattr(module, "_write", None)
+    assert len(items(dataset(pictures))) == 10 and written(pictures) == before and len(before) == 2
+
+
+def test_workers_read_it_too(pictures: Path):
+    found = dataset(pictures)
+    loaders = [new_loader(found, EpochBatches(4, 2), workers, pin_memory=False) for workers in (0, 1)]
+    assert same(*(list(loader) for loader in loaders))
+
+
+@pytest.mark.parametrize("change", ["content", "time", "name", "one more", "one less"])
+def test_changed_pictures_are_read_anew(change: str, pictures: Path):
+    dataset(pictures)
+    before, file = written(pictures), pictures / "trainA" / "00.png"
+    if change == "content":
+        write_pictures(pictures / "trainA", 1, seed=9)
+    elif change == "time":
+        os.utime(file, (1, 1))
+    elif change == "name":
+        file.rename(file.with_name("zz.png"))
+    elif change == "one more":
+        write_pictures(pictures / "trainA" / "more", 1, seed=9)
+    else:
+        file.unlink()
+    assert same(items(dataset(pictures)), items(dataset(pictures, False)))
+    changed = [name for name, inode in written(pictures).items() if before[name] != inode]
+    assert [name[0] for name in changed] == ["A"]
+
+
+def test_other_sizes_have_a_cache_of_their_own(pictures: Path):
+    dataset(pictures)
+    assert same(items(dataset(pictures, load_size=48)), items(dataset(pictures, False, load_size=48)))
+    assert len(written(pictures)) == 4
+
+
+@pytest.mark.parametrize("left", [0, 10, 0.5, -4])
+def test_half_a_file_is_made_anew(left: float, pictures: Path):
+    dataset(pictures)
+    for path in (pictures / ".cache").glob("*.pixels"):
+        whole = path.read_bytes()
+        path.write_bytes(whole[: int(left * len(whole))] if isinstance(left, float) else whole[:left])
+    assert same(items(dataset(pictures)), items(dataset(pictures, False)))
+
+
+def _slowly(root: Path) -> None:
+    loaded = module._loaded
+    module._loaded = lambda load, picture: (time.sleep(0.5), loaded(load, picture))[1]
+    dataset(root)
+
+
+def test_a_process_killed_while_it_writes_leaves_nothing_in_the_way(pictures: Path):
+    process = multiprocessing.get_context("fork").Process(target=_slowly, args=(pictures,))
+    process.start()
+    while not list((pictures / ".cache").glob(".*.part")) and process.is_alive():
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert not written(pictures)
+    assert same(items(dataset(pictures)), items(dataset(pictures, False)))
+    assert not list((pictures / ".cache").glob(".*.part"))
+
+
+def test_one_writes_while_others_wait(pictures: Path):
+    context = multiprocessing.get_context("fork")
+    inodes = context.Queue()
+
+    def take() -> None:
+        dataset(pictures)
+        inodes.put(sorted(written(pictures).items()))
+
+    processes = [context.Process(target=take) for _ in range(3)]
+    for process in processes:
+        process.start()
+    found = [inodes.get(timeout=30) for _ in processes]
+    for process in processes:
+        process.join()
+    assert found[0] == found[1] == found[2]
+
+
+def test_damaged_pictures_are_told_as_without_it(pictures: Path):
+    (pictures / "trainA" / "02.png").write_bytes(b"no picture")
+    plain, cached = items(dataset(pictures, False)), items(dataset(pictures))
+    assert same(plain, cached) and [i["skipped"] for i in plain] == [i["skipped"] for i in cached]
+    assert any(item["skipped"] for item in cached)
+
+
+def test_a_moved_data_set_keeps_its_pictures_apart(pictures: Path, tmp_path: Path):
+    other = tmp_path / "other"
+    write_pictures(other / "trainA", 5, seed=5)
+    write_pictures(other / "trainB", 4, seed=6)
+    for root in (pictures, other, pictures):
+        assert same(items(dataset(root, tmp_path / "kept")), items(dataset(root, False)))
+    assert len(find_images(pictures / "trainA")) == 5 and not (pictures / ".cache").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(pictures: Path):
+    (pictures / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"data\.cache: .*file.*data\.cache=false"):
+        dataset(pictures, pictures / "file" / "below")
+
+
+def test_a_full_disk_is_told_before_it_is_full(pictures: Path, monkeypatch):
+    monkeypatch.setattr(
+        module.need_space.__globals__["shutil"], "disk_usage", lambda _: type("Free", (), {"free": 9})()
+    )
+    monkeypatch.setattr(module, "AT_ONCE", 2)
+    with pytest.raises(ConfigError, match=r"data\.cache: .*not enough space"):
+        dataset(pictures)
+    assert not written(pictures)
+
+
+def test_masks_are_not_cached(pictures: Path):
+    with pytest.raises(ConfigError, match=r"data\.cache: not with masks"):
+        dataset(pictures, A={"mask": pictures / "trainA"})

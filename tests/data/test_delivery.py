@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cyclegan.data.delivery import new_delivery
+
+BYTES = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_bytes_arrive_in_minus_one_to_one_and_floats_as_they_are(device: str):
+    floats = torch.rand(2, 3, 4, 4)
+    batch = new_delivery(torch.device(device))({"A": BYTES, "B": floats})
+    assert torch.equal(batch["A"].cpu(), BYTES.float() / 127.5 - 1)
+    assert torch.equal(batch["B"].cpu(), floats) and batch["B"].device.type == device
+
+
+@pytest.mark.gpu
+def test_no_batch_is_overwritten_while_the_gpu_still_works_on_one_before():
+    """Each batch is summed late, behind a queue of products, as memory that came free earlier is filled by the next."""
+    deliver, device = new_delivery(torch.device("cuda")), torch.device("cuda")
+    busy, sums = torch.rand(2048, 2048, device=device), []
+    for value in range(50):
+        batch = deliver({"A": torch.full((8, 3, 256, 256), value, dtype=torch.uint8).pin_memory()})
+        for _ in range(10):
+            busy = torch.tanh(busy @ busy)
+        sums.append(batch["A"].double().mean())
+        del batch
+    assert torch.allclose(torch.stack(sums).cpu(), torch.arange(50).double() / 127.5 - 1, atol=1e-5)

@@ -1,0 +1,95 @@
+"""JPEGs read the fast way are what Pillow makes of them, and what is not plain is left to Pillow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cyclegan.config import Data
+from cyclegan.data.images import ImageError, read_image
+from cyclegan.data.jpeg import read_jpeg
+from cyclegan.data.transforms import Reader, Transform
+
+
+def photograph(width: int, height: int) -> Image.Image:
+    coarse = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif[0x010F] = "maker"
+    return exif
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"subsampling": 0},
+        {"subsampling": 1, "quality": 30},
+        {"progressive": True},
+        {"exif": turned(1)},
+        {"dpi": (72, 72), "comment": b"x" * 300},
+        {"keep_rgb": True},
+    ],
+    ids=lambda how: " ".join(how) or "plain",
+)
+def test_pixels_are_pillows(how: dict, tmp_path: Path):
+    photograph(53, 37).save(tmp_path / "x.jpg", **how)
+    assert np.array_equal(read_jpeg(tmp_path / "x.jpg"), read_image(tmp_path / "x.jpg"))
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_a_turned_picture_is_left_to_pillow(orientation: int, order: str, tmp_path: Path):
+    exif = turned(orientation)
+    exif.endian = "<" if order == "little" else ">"
+    photograph(53, 37).save(tmp_path / "x.jpg", exif=exif.tobytes())
+    assert read_jpeg(tmp_path / "x.jpg") is None
+    assert Reader(Data(), "A")(tmp_path / "x.jpg").shape[:2] == ((37, 53) if orientation == 3 else (53, 37))
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_grey_and_cmyk_are_left_to_pillow(mode: str, tmp_path: Path):
+    photograph(20, 20).convert(mode).save(tmp_path / "x.jpg")
+    assert read_jpeg(tmp_path / "x.jpg") is None and Reader(Data(), "A")(tmp_path / "x.jpg").shape == (20, 20, 3)
+
+
+@pytest.mark.parametrize("length", [0, 2, 30, 400, 900])
+def test_a_cut_file_is_refused_with_its_name(length: int, tmp_path: Path):
+    photograph(64, 64).save(tmp_path / "x.jpg")
+    whole = (tmp_path / "x.jpg").read_bytes()
+    assert len(whole) > 1000
+    (tmp_path / "x.jpg").write_bytes(whole[:length])
+    with pytest.raises(ImageError, match=r"x\.jpg"):
+        Reader(Data(), "A")(tmp_path / "x.jpg")
+
+
+def test_a_file_that_is_gone_is_refused_with_its_name(tmp_path: Path):
+    with pytest.raises(ImageError, match=r"x\.jpg"):
+        Reader(Data(), "A")(tmp_path / "x.jpg")
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "decoded"), [(380, 400, (400, 380)), (385, 400, (200, 193)), (801, 769, (193, 201))]
+)
+def test_a_far_larger_picture_is_decoded_smaller_yet_thrice_as_large_as_wanted(
+    width: int, height: int, decoded: tuple, tmp_path: Path
+):
+    photograph(width, height).save(tmp_path / "x.jpg", quality=95)
+    assert read_jpeg(tmp_path / "x.jpg", lambda *_: (64, 64)).shape[:2] == decoded
+
+
+def test_the_whole_way_stays_close_to_the_plain_one(tmp_path: Path):
+    """Large and small pictures, against Pillow alone: whole, shrunk with antialiasing, cropped."""
+    for width, height, most in ((60, 70, 0.2), (200, 250, 0.2), (400, 500, 0.6), (1600, 1700, 0.6)):
+        photograph(width, height).save(tmp_path / "x.jpg", quality=95)
+        plain = Image.open(tmp_path / "x.jpg").resize((64, 64), Image.Resampling.BICUBIC)
+        ours = Transform(Data(load_size=64, crop_size=64, flip=0), "A")(tmp_path / "x.jpg", 0)
+        apart = np.abs(ours.permute(1, 2, 0).numpy().astype(int) - np.asarray(plain, dtype=int))
+        assert apart.mean() < most and apart.max() <= 4

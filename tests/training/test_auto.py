@@ -1,0 +1,111 @@
+"""`speed: auto` chooses by device, says so, keeps it, and never overrides what is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cyclegan.algorithms import complete_config
+from cyclegan.config import Config, load_config
+from cyclegan.training import auto
+from cyclegan.training.loop import train
+from tests.conftest import merged
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    """A CPU with AMX, and an Ampere with Triton."""
+    monkeypatch.setattr(auto, "_flags", lambda: {"sse2", "amx_bf16"})
+    monkeypatch.setattr(auto, "_can_compile", lambda: True)
+    monkeypatch.setattr(auto, "_name", str)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+
+
+def chosen(options: dict, device: torch.device = CPU, *overrides: str, afresh: bool = False) -> Config:
+    config = complete_config(load_config({"name": "x", "speed": "auto", **options}, overrides))
+    return auto.with_speed(config, device, afresh)[0]
+
+
+def test_devices_get_what_is_fast_on_them():
+    cpu, gpu = chosen({}).speed, chosen({}, GPU).speed
+    assert (cpu.precision, cpu.channels_last, cpu.compile) == ("bf16", False, False)
+    assert (gpu.precision, gpu.channels_last, gpu.compile) == ("bf16", True, True)
+
+
+def test_devices_without_fast_bf16_stay_plain(monkeypatch):
+    monkeypatch.setattr(auto, "_flags", lambda: {"sse2", "avx512f"})
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    assert chosen({}).speed.precision == chosen({}, GPU).speed.precision == "no"
+    assert not chosen({}, GPU).speed.channels_last
+
+
+@pytest.mark.parametrize("algorithm", [{"r1": 1}, {"adversarial": "wgan-gp"}])
+def test_gradients_of_gradients_stay_plain(algorithm: dict):
+    speed = chosen({"algorithm": algorithm}, GPU).speed
+    assert (speed.precision, speed.compile) == ("no", False)
+
+
+@pytest.mark.parametrize("name", auto.UNTRIED)
+def test_what_was_not_tried_in_bf16_stays_plain(name: str):
+    assert chosen({"algorithm": {"name": name}}).speed.precision == "no"
+
+
+def test_pictures_of_many_sizes_are_not_compiled():
+    assert not chosen({"data": {"resize": "none"}}, GPU).speed.compile
+    assert not chosen({"deterministic": True}, GPU).speed.compile
+
+
+def test_what_is_given_stays():
+    speed = chosen({}, GPU, "speed.compile=false", "speed.precision=no").speed
+    assert (speed.precision, speed.compile, speed.channels_last) == ("no", False, True)
+    assert chosen({}, GPU, "data.workers=3").data.workers == 3
+
+
+def test_what_was_asked_of_accelerate_launch_stays(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    assert chosen({}, GPU).speed.precision == "fp16"
+
+
+def test_plain_is_one_word():
+    config = load_config({"name": "x", "speed": "auto"}, ["speed=plain"])
+    assert auto.with_speed(config, GPU) == (config, None) and config == load_config({"name": "x"})
+
+
+def test_workers_share_the_cores(monkeypatch):
+    monkeypatch.setattr(auto.os, "sched_getaffinity", lambda _: range(16), raising=False)
+    assert (auto.new_workers(CPU), auto.new_workers(GPU)) == (1, 8)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert auto.new_workers(GPU) == 3
+
+
+def test_a_run_says_and_keeps_what_it_chose(options: dict, monkeypatch, capsys):
+    short = merged(options, training={"max_images": 2}, logging={"samples": 0})
+    folder = train({**short, "speed": "auto"})
+    assert "speed: auto on cpu: precision=bf16, data.workers=0" in capsys.readouterr().out
+    recorded = load_config(folder / "config.yaml")
+    assert (recorded.speed.choice, recorded.speed.precision) == ("auto", "bf16")
+    assert auto.with_speed(recorded, GPU)[0] == recorded  # everything is given there
+    monkeypatch.setattr(auto, "_flags", set)  # another machine
+    train(merged({**short, "speed": "auto"}, training={"max_images": 4}))
+    assert load_config(folder / "config.yaml").speed.precision == "bf16"
+    assert "speed.precision" not in capsys.readouterr().out
+    again = {"results": options["results"], "name": "tiny"}
+    assert chosen(again).speed.precision == "bf16" and chosen(again, afresh=True).speed.precision == "no"
+
+
+def test_a_run_that_was_plain_is_told_of_its_new_precision(options: dict, capsys):
+    short = merged(options, training={"max_images": 2}, logging={"samples": 0})
+    train(short)
+    train(merged({**short, "speed": "auto"}, training={"max_images": 4}))
+    assert "speed.precision: None -> bf16" in capsys.readouterr().out
+
+
+def test_the_flags_of_this_machine_are_read(monkeypatch, tmp_path: Path):
+    monkeypatch.undo()
+    if Path("/proc/cpuinfo").exists() and "flags" in Path("/proc/cpuinfo").read_text():
+        assert auto._flags() & {"sse2", "fp"}
