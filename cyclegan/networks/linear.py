@@ -32,7 +32,8 @@ class MatrixBranch(OfTheWhole):
 
     def forward(self, centred: Tensor) -> Tensor:
         x = self.convolutions(centred / SCALE).flatten(2)
-        products = x @ x.transpose(1, 2) / x.shape[2]
+        x = x / x.shape[2] ** 0.5  # before they are summed: half precision ends at 65504
+        products = x @ x.transpose(1, 2)
         return self.linear(products.flatten(1)).view_as(products)
 
     @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 import torch
@@ -106,8 +107,10 @@ class StyledGenerator(nn.Module):
         if not 0 <= strength <= 1:
             raise ValueError(f"strength: 0 to 1 expected, found {strength}")
         weights = [1.0] * len(pictures) if weights is None else list(weights)
-        if len(weights) != len(pictures) or (pictures and not (min(weights) >= 0 and sum(weights) > 0)):
-            raise ValueError(f"style weights: one, at least 0, for each of {len(pictures)} styles; found {weights}")
+        if len(weights) != len(pictures) or (pictures and not (min(weights) >= 0 and 0 < sum(weights) < inf)):
+            raise ValueError(
+                f"style weights: one, at least 0 and finite, for each of {len(pictures)} styles; found {weights}"
+            )
         self.strength.fill_(strength)
         if pictures:
             self.keep(mixed([self.code(picture.to(self.strength)) for picture in pictures], weights))

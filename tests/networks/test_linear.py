@@ -50,6 +50,17 @@ def test_the_transformation_is_the_papers_place_by_place(generator: LinearGenera
 
 
 @torch.no_grad()
+def test_half_precision_holds_the_products_of_many_places(generator: LinearGenerator):
+    branch = generator.style_branch
+    for convolution in branch.convolutions[::2]:
+        convolution.weight.zero_()
+    branch.convolutions[-1].bias.copy_(torch.tensor([5.0, -6.0, 0.125, 1.0]))  # squares of 64 * 64 places: up to 147456
+    features = torch.zeros(1, 128, 64, 64)
+    exact = branch(features)
+    assert torch.allclose(branch.half()(features.half()).float(), exact, atol=0.01 * exact.abs().max())
+
+
+@torch.no_grad()
 def test_it_starts_as_a_projection_with_the_means_of_the_style(generator: LinearGenerator):
     generator.start_as_identity()
     content, mean = torch.randn(1, 128, 6, 6), torch.randn(1, 128, 1, 1)
