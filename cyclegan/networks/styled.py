@@ -15,8 +15,6 @@ from cyclegan.networks.backbones import Backbone, Vgg, load_backbone, new_backbo
 
 Code = tuple[Tensor, ...]  # what a generator keeps of a style: tensors whose first axis is that of the batch
 
-SCALE = 10.0  # about the deviation of a VGG's features; fresh layers behind it should start with numbers around 1
-
 
 class StyledGenerator(nn.Module):
     """(N, in, H, W) in [-1, 1] -> (N, out, H', W'), H' and W' rounded down to a multiple of `multiple`, in a style.
@@ -40,6 +38,7 @@ class StyledGenerator(nn.Module):
         self.encoder = reflecting(new_backbone(encoder, [layer], persistent=True))
         self.channels = self.encoder.convolutions()[-1].out_channels
         self.decoder = nn.Sequential(*_mirrored(self.encoder.parts, out_channels))
+        self.register_buffer("scale", torch.ones(1))  # of the features: fresh layers want numbers around 1
         self.register_buffer("strength", torch.ones(1))
         self.register_buffer("seen", torch.zeros(1))
         self.kept_names: list[str] = []
@@ -94,7 +93,7 @@ class StyledGenerator(nn.Module):
         return self.decoded(features + self.strength * change).clamp(-1, 1)
 
     def decoded(self, features: Tensor) -> Tensor:
-        return self.decoder(features / SCALE)
+        return self.decoder(features / self.scale)
 
     @torch.no_grad()
     def take_style(
@@ -136,12 +135,14 @@ class StyledGenerator(nn.Module):
     def load_encoder(self, layers: Sequence[str], weights: Path | str | None = None) -> Backbone:
         """Give the encoder the weights that it was published with; returns it with these layers, for losses.
 
-        `weights`: see `load_backbone`.
+        How large its features are, which differs from file to file, is kept with it. `weights`: see `load_backbone`.
         """
         backbone = reflecting(load_backbone(self.encoder_name, [*layers, self.layer], weights=weights))
         for ours, theirs in zip(self.encoder.convolutions(), backbone.convolutions(), strict=False):
             ours.weight.copy_(theirs.weight)
             ours.bias.copy_(theirs.bias)
+        with torch.no_grad():
+            self.scale.copy_(self.features(_any_picture()).std().clamp(min=1e-6))
         return backbone
 
     def _keeps(self, **code: Tensor) -> None:
@@ -172,6 +173,13 @@ def reflecting(network: Backbone) -> Backbone:
     for convolution in network.convolutions():
         convolution.padding_mode = "reflect"
     return network
+
+
+def _any_picture() -> Tensor:
+    """(1, 3, 64, 64) in [-1, 1]: coarse and fine noise with about a photograph's contrasts; always the same."""
+    draw = torch.Generator().manual_seed(0)
+    noise = [torch.randn((1, 3, side, side), generator=draw) for side in (2, 4, 8, 16, 32, 64)]
+    return sum(0.2 * F.interpolate(layer, (64, 64), mode="bilinear") for layer in noise).clamp(-1, 1)
 
 
 def _fitted(share: Tensor, features: Tensor) -> Tensor:

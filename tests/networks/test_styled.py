@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+import torchvision
 
 from cyclegan.networks import GENERATORS, build_generator
 from cyclegan.networks.backbones import new_backbone
@@ -94,3 +97,17 @@ def test_styles_seen_in_training_are_averaged(generator: StyledGenerator):
             assert torch.allclose(kept, torch.stack(values).mean(0), atol=1e-5)
         generator.eval()(picture(9), picture(7), learning=True)
     assert generator.seen.item() == 3
+
+
+@torch.no_grad()
+def test_fresh_layers_get_numbers_around_one_whatever_the_encoders_weights(generator: StyledGenerator, tmp_path: Path):
+    network = torchvision.models.vgg19(init_weights=False)
+    for module in network.features:
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+    network.features[0].weight *= 300
+    torch.save(network.features.state_dict(prefix="features."), tmp_path / "vgg.pth")
+    generator.load_encoder(["relu1_1"], tmp_path / "vgg.pth")
+    smooth = torch.nn.functional.interpolate(picture(3, side=8), 64, mode="bicubic").clamp(-1, 1)
+    assert generator.features(smooth).std() > 50
+    assert 0.3 < (generator.features(smooth) / generator.scale).std() < 3
