@@ -15,10 +15,15 @@ from cyclegan.inference.source_arguments import add_source, load_source
 
 SUMMARY = "write a generator for other programs: torch.export, ONNX, TorchScript, safetensors, Hugging Face"
 
+NOT_FOR_HUB = ("precision", "pad", "uint8", "resize", "calibration", "style_input", "verify")
+FOR_HUB = ("metrics", "picture", "push")
+
 
 def main(arguments: list[str]) -> int:
     """0: written (and verified); 1: it deviates too much, or could not be written."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    _check_format(options, parser)
     if options.style_input and options.style:
         raise ExportError("--style-input: the style comes with every picture; leave --style out, or --style-input")
     generator = load_source(options)
@@ -66,6 +71,15 @@ def _parser() -> argparse.ArgumentParser:
     hub.add_argument("--picture", metavar="FILE", help="an image for the card")
     hub.add_argument("--push", metavar="USER/NAME", help="also upload to this repository")
     return parser
+
+
+def _check_format(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Raises ExportError for options that this format would ignore."""
+    others = NOT_FOR_HUB if options.format == "hub" else FOR_HUB
+    ignored = [name for name in others if vars(options)[name] != parser.get_default(name)]
+    if ignored:
+        told = ", ".join(f"--{name.replace('_', '-')}" for name in ignored)
+        raise ExportError(f"--format {options.format} takes no {told}; leave it out, or choose another format")
 
 
 def _sizes(text: str) -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 from pathlib import Path
 
+from cyclegan.arguments import whole_number
 from cyclegan.commands import say_files
 from cyclegan.devices import default_device, usable_device
 from cyclegan.inference.work_list import plan
@@ -39,7 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("content", metavar="CONTENT", help="a picture, a folder of them, or a pattern")
     parser.add_argument("styles", metavar="STYLE", nargs="+", type=Path, help="a picture, or several that are blended")
     parser.add_argument("-o", "--output", required=True, help="a folder; for one picture also a file")
-    parser.add_argument("--size", type=int, default=512, help="longer side in pixels (%(default)s); 0: as it is")
+    parser.add_argument(
+        "--size", type=whole_number(0), default=512, help="longer side in pixels (%(default)s); 0: as it is"
+    )
     parser.add_argument("--style-weights", type=float, nargs="+", default=[], help="one a style (the same for all)")
     parser.add_argument("--alpha", type=float, default=usual.alpha, help="weight of the content (%(default)s)")
     parser.add_argument("--beta", type=float, default=usual.beta, help="weight of the style (%(default)s)")
@@ -51,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=usual.seed, help="of the noise (%(default)s)")
     parser.add_argument("--device", help="e.g. cuda:0 (GPU, or else cpu)")
     parser.add_argument("--overwrite", action="store_true", help="paint again what is already there")
-    parser.add_argument("--quality", type=int, default=95, help="of JPEG and WebP, 1 to 100 (%(default)s)")
+    parser.add_argument(
+        "--quality", type=whole_number(1, 100), default=95, help="of JPEG and WebP, 1 to 100 (%(default)s)"
+    )
 
     network = parser.add_argument_group("what tells content and style")
     network.add_argument("--backbone", choices=CHOICES["backbone"], default=usual.backbone, help="(%(default)s)")
@@ -79,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     way.add_argument("--schedule", choices=CHOICES["schedule"], default=usual.schedule, help="of it (%(default)s)")
     way.add_argument("--factor", type=float, default=usual.factor, help="of its drops (%(default)s)")
     way.add_argument("--patience", type=int, default=usual.patience, help="steps before a drop (%(default)s)")
-    way.add_argument("--every", type=int, default=0, help="write the picture after so many steps, into OUT.steps/")
+    way.add_argument(
+        "--every", type=whole_number(0), default=0, help="write the picture after so many steps, into OUT.steps/"
+    )
     way.add_argument("--log", type=Path, help="add the losses of every step to this file, as JSON lines")
     return parser
 

@@ -13,11 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan.errors import UserError
-from cyclegan.inference.generator_file import GeneratorFileError, load_generator
+from cyclegan.inference.generator_file import GRAPHS, GeneratorFileError, load_generator
 from cyclegan.networks.pretrained import sha256_of
 from cyclegan.whole_files import open_replacing
-
-GRAPHS = (".pt2", ".onnx", ".ts")
 
 
 class ExportError(UserError, ValueError):
@@ -76,6 +74,9 @@ class ExportedGenerator(nn.Module):
 
     def _apply(self, function: Callable, recurse: bool = True) -> ExportedGenerator:
         return self  # the graph stays where and what it is
+
+    def train(self, mode: bool = True) -> ExportedGenerator:
+        return self  # in eval mode already, and torch.export's modules refuse the call
 
     def __deepcopy__(self, memo: dict) -> ExportedGenerator:
         twin = type(self).__new__(type(self))

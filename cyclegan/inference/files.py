@@ -295,7 +295,8 @@ def _mark_folders(generator: nn.Module, jobs: Sequence[Job], overwrite: bool) ->
         mark = folder / MARK
         if mark.is_file() and not overwrite and mine["sha256"] and not _same(mark, mine):
             raise WorkListError(
-                f"{folder} holds translations by another generator; choose another folder, or --overwrite"
+                f"{folder} holds translations by another generator, or in another style or region; "
+                "choose another folder, or --overwrite"
             )
         with open_replacing(mark) as file:
             file.write(json.dumps(mine, indent=1).encode())

@@ -21,6 +21,7 @@ from cyclegan.whole_files import open_replacing
 
 KEY, FORMAT = "cyclegan", 1
 DIRECTIONS = ("AtoB", "BtoA")
+GRAPHS = (".pt2", ".onnx", ".ts")  # that `export` wrote and `open_generator` opens
 HUB_PREFIX = "generator."  # of the names in a Hugging Face folder, whose model holds the generator
 
 
@@ -65,6 +66,8 @@ def load_generator(
     if direction not in (None, *DIRECTIONS):
         raise GeneratorFileError(f"no direction {direction!r}; there are {' and '.join(DIRECTIONS)}")
     path = find_generator(Path(source), direction)
+    if path.suffix in GRAPHS:
+        raise GeneratorFileError(f"{path} is an exported graph; name the generator's own file (*.safetensors)")
     try:
         if path.suffix in reference_files.SUFFIXES:
             weights, about = _read_reference(path, direction, architecture or {})

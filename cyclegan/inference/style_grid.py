@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from cyclegan.data.images import find_images, read_image, to_tensor
 from cyclegan.inference.generator_file import GeneratorFileError
+from cyclegan.inference.styling import check_styles, refuse_exported
 from cyclegan.inference.translate import pad_for
-from cyclegan.networks import GENERATORS
 from cyclegan.networks.styled import Code, StyledGenerator, mixed
 
 Columns = list[tuple[str, Tensor]]  # captions, and (N, C, side, side) in [-1, 1] on the CPU
@@ -29,7 +29,7 @@ def walk(generator: nn.Module, contents: Tensor, styles: dict[str, Tensor], step
         styles: pictures (1, 3, h, w) in [-1, 1] by caption, at least two
         steps: two or more; between the styles, captions are the second's share
     """
-    codes = _codes(_styled(generator), styles)
+    codes = _codes(generator, styles)
     chosen = []
     for (_, before), (name, after) in pairwise(codes.items()):
         for step in range(1, steps - 1):
@@ -43,7 +43,7 @@ def walk(generator: nn.Module, contents: Tensor, styles: dict[str, Tensor], step
 def draws(generator: nn.Module, contents: Tensor, styles: dict[str, Tensor], count: int, seed: int = 0) -> Columns:
     """Each style and `count` others around it, the same for all contents. Raises GeneratorFileError."""
     draw, chosen = torch.Generator().manual_seed(seed), []
-    for name, code in _codes(_styled(generator), styles).items():
+    for name, code in _codes(generator, styles).items():
         try:
             drawn = generator.around(styles[name].to(generator.strength), count, draw)
         except ValueError as error:
@@ -67,14 +67,9 @@ def _square(picture: Tensor, side: int) -> Tensor:
     return F.interpolate(middle, (side, side), mode="bicubic", antialias=True).clamp(-1, 1)
 
 
-def _styled(generator: nn.Module) -> StyledGenerator:
-    if not isinstance(generator, StyledGenerator):
-        able = ", ".join(name for name, kind in GENERATORS.items() if issubclass(kind, StyledGenerator))
-        raise GeneratorFileError(f"--style: this generator has one of its own; only those of {able} take any")
-    return generator
-
-
-def _codes(generator: StyledGenerator, styles: dict[str, Tensor]) -> dict[str, Code]:
+def _codes(generator: nn.Module, styles: dict[str, Tensor]) -> dict[str, Code]:
+    check_styles(generator, styles.values())
+    refuse_exported(generator, "styles")
     return {name: generator.code(picture.to(generator.strength)) for name, picture in styles.items()}
 
 

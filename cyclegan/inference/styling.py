@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -46,19 +46,30 @@ def take_style(
     Raises GeneratorFileError for generators without and for wrong weights, ImageError.
     """
     pictures = _several(pictures)
-    if not hasattr(generator, "take_style"):
-        able = ", ".join(name for name, kind in GENERATORS.items() if issubclass(kind, StyledGenerator))
-        raise GeneratorFileError(f"--style: this generator has one of its own; only those of {able} take any")
+    read = [read_style(picture) for picture in pictures]
+    check_styles(generator, read)
     try:
-        read = [read_style(picture) for picture in pictures]
-        least = getattr(generator, "smallest_style", generator.smallest)
-        if any(min(picture.shape[2:]) < least for picture in read):
-            raise ValueError(f"pictures with sides of at least {least} pixels expected")
         generator.take_style(read, weights, strength)
     except ValueError as error:
         raise GeneratorFileError(f"--style: {error}") from None
     style = {"pictures": [_sha256(picture) for picture in pictures], "weights": weights, "strength": strength}
     generator.about = {**getattr(generator, "about", {}), "style": style}
+
+
+def check_styles(generator: nn.Module, pictures: Iterable[Tensor]) -> None:
+    """Raises GeneratorFileError if the generator takes no style, or one of these pictures is too small for it."""
+    if not hasattr(generator, "take_style"):
+        able = ", ".join(name for name, kind in GENERATORS.items() if issubclass(kind, StyledGenerator))
+        raise GeneratorFileError(f"--style: this generator has one of its own; only those of {able} take any")
+    least = getattr(generator, "smallest_style", generator.smallest)
+    if any(min(picture.shape[2:]) < least for picture in pictures):
+        raise GeneratorFileError(f"--style: pictures with sides of at least {least} pixels expected")
+
+
+def refuse_exported(generator: nn.Module, what: str) -> None:
+    """Raises GeneratorFileError, in the name of what needs codes of styles."""
+    if not isinstance(generator, StyledGenerator):
+        raise GeneratorFileError(f"{what} needs the generator's own file (*.safetensors), not an exported one")
 
 
 def read_style(picture: StylePicture) -> Tensor:
@@ -160,16 +171,23 @@ def styled(
         raise GeneratorFileError("--keep-colours histogram gives a style the content's colours: name it by --style")
     if regions and len(regions) != len(pictures):
         raise GeneratorFileError(f"--region: one for each --style expected, {len(pictures)}, found {len(regions)}")
-    if regions and not isinstance(generator, StyledGenerator):
-        raise GeneratorFileError("--region needs the generator's own file (*.safetensors), not an exported one")
+    if regions:
+        refuse_exported(generator, "--region")
     if colours not in (None, *CHOICES):
         raise GeneratorFileError(f"--keep-colours: expected {' or '.join(CHOICES)}, found {colours!r}")
     generator = copy.copy(generator)  # whose description is another one
     about = getattr(generator, "about", {})
-    style = {**about.get("style", {}), "colours": colours, "regions": [str(region) for region in regions]}
+    style = {**about.get("style", {}), "colours": colours, "regions": [_region(Path(region)) for region in regions]}
     generator.about = {**about, "style": style}
     read = [read_style(picture) for picture in pictures]
     return generator, Styling(read, weights or [1.0] * len(read), colours, bool(regions))
+
+
+def _region(path: Path) -> str:
+    """What tells it from others: a mask's SHA-256; a folder's name, each job looks at the date of its own mask."""
+    if not path.exists():
+        raise GeneratorFileError(f"--region: no mask or folder of masks {path}")
+    return str(path) if path.is_dir() else sha256_of(path)
 
 
 def _several(pictures: StylePicture | Sequence[StylePicture]) -> list[StylePicture]:

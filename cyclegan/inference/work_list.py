@@ -28,9 +28,10 @@ class Job:
     regions: tuple[Path, ...] = ()  # white where each style goes
 
     def done(self) -> bool:
-        """Whether the target is there and not older than the source."""
+        """Whether the target is there and not older than what it is made from: the source and its masks."""
+        sources = [self.source, *([self.mask] if self.mask else []), *self.regions]
         try:
-            return self.target.stat().st_mtime >= self.source.stat().st_mtime
+            return self.target.stat().st_mtime >= max(path.stat().st_mtime for path in sources)
         except OSError:
             return False
 

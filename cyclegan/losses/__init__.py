@@ -22,7 +22,7 @@ def gan_loss(score: Scores, kind: Adversarial = "lsgan") -> Tensor:
     """
     if not isinstance(score, Tensor):
         return torch.stack([gan_loss(part, kind) for part in score]).sum()
-    score = _precise(score)
+    score = precise(score)
     if kind == "lsgan":
         return (score - 1).square().mean()
     if kind in ("vanilla", "nonsaturating"):
@@ -34,7 +34,7 @@ def critic_loss(real: Scores, fake: Scores, kind: Adversarial = "lsgan") -> Tens
     """What a discriminator minimises, given its scores of real and of generated pictures: the mean of both halves."""
     if not isinstance(real, Tensor):
         return torch.stack([critic_loss(*parts, kind) for parts in zip(real, fake, strict=True)]).sum()
-    real, fake = _precise(real), _precise(fake)
+    real, fake = precise(real), precise(fake)
     if kind == "lsgan":
         return 0.5 * ((real - 1).square().mean() + fake.square().mean())
     if kind in ("vanilla", "nonsaturating"):
@@ -44,9 +44,9 @@ def critic_loss(real: Scores, fake: Scores, kind: Adversarial = "lsgan") -> Tens
     return 0.5 * (fake.mean() - real.mean())
 
 
-def _precise(score: Tensor) -> Tensor:
+def precise(x: Tensor) -> Tensor:
     """At least float32: autocast leaves scores in half precision, whose means are worth two or three digits."""
-    return score.float() if score.dtype in (torch.bfloat16, torch.float16) else score
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def gradient_penalty(critic: Callable[[Tensor], Scores], real: Tensor, fake: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def r1_penalty(critic: Callable[[Tensor], Scores], real: Tensor) -> Tensor:
 def _added_up(scores: Scores, even: bool = False) -> Tensor:
     """The sum of all scores; `even`: those of a map divided by the root of their number."""
     maps = [scores] if isinstance(scores, Tensor) else scores
-    return torch.stack([_precise(part).sum() / (part[0].numel() ** 0.5 if even else 1) for part in maps]).sum()
+    return torch.stack([precise(part).sum() / (part[0].numel() ** 0.5 if even else 1) for part in maps]).sum()
 
 
 def l1_loss(output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -13,6 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cyclegan.losses import precise
+
 Kernel = Literal["gram", "linear", "polynomial", "gaussian", "statistics"]
 SAMPLED = ("polynomial", "gaussian")  # they compare all pairs of places
 
@@ -35,8 +37,10 @@ def gram(features: Tensor, mask: Tensor | None = None) -> Tensor:
 
     Pictures of different sizes can so be compared; divided by M once, their 1 / (4 N^2 M^2) becomes 1 / (4 N^2).
     """
+    features = precise(features)
     x, share = features.flatten(2), _shares(features, mask)
-    return (x * share[:, None]) @ x.transpose(1, 2)
+    with torch.autocast(x.device.type, enabled=False):
+        return (x * share[:, None]) @ x.transpose(1, 2)
 
 
 def describe(
@@ -56,7 +60,7 @@ def describe(
         places: polynomial and gaussian draw so many of them where there are more
         draw: for these, on the CPU; torch's own if not given
     """
-    channels = features.shape[1]
+    channels, features = features.shape[1], precise(features)  # squares of a VGG's are beyond half precision's 65504
     if kernel == "gram":
         return Style(kernel, gram(features, mask).flatten(1) / (2 * channels))
     x, share = features.flatten(2), _shares(features, mask)
@@ -104,6 +108,7 @@ def content_loss(found: Tensor, wanted: Tensor, relative: bool = False) -> Tenso
 
     `relative` divides by what features of 0 would score, as in `style_distance`.
     """
+    found, wanted = precise(found), precise(wanted)
     loss = 0.5 * (found - wanted).flatten(1).square().sum(1)
     return loss / (0.5 * wanted.flatten(1).square().sum(1)).clamp(min=1e-12) if relative else loss
 
@@ -129,7 +134,8 @@ def _sampled(
 
 def _mean_kernel(a: Style, b: Style, wanted: Style) -> Tensor:
     """(N,) the kernel's mean over all pairs of places of a and b."""
-    products = a.values.transpose(1, 2) @ b.values  # (N, places of a, places of b)
+    with torch.autocast(a.values.device.type, enabled=False):
+        products = a.values.transpose(1, 2) @ b.values  # (N, places of a, places of b)
     if a.kernel == "polynomial":
         values = products.square() / (4 * a.values.shape[1] ** 2)
     else:

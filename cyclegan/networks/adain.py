@@ -54,5 +54,7 @@ class AdainGenerator(StyledGenerator):
 
 def statistics(features: Tensor) -> Code:
     """Means and deviations of each channel over the places: twice (N, C, 1, 1)."""
-    mean = features.mean((2, 3), keepdim=True)
-    return mean, ((features - mean).square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
+    exact = features.to(torch.promote_types(features.dtype, torch.float32))  # half precision ends at 65504
+    mean = exact.mean((2, 3), keepdim=True)
+    deviation = ((exact - mean).square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
+    return mean.to(features), deviation.to(features)

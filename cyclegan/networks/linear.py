@@ -11,13 +11,13 @@ from torch.func import functional_call
 
 from cyclegan.networks.backbones import Vgg
 from cyclegan.networks.layers import ChannelMeans, OfTheWhole
-from cyclegan.networks.styled import SCALE, Code, StyledGenerator
+from cyclegan.networks.styled import Code, StyledGenerator
 
 
 class MatrixBranch(OfTheWhole):
     """Features without their means -> a matrix: convolutions, products of their channels, a linear layer.
 
-    (N, C, h, w) -> (N, side, side)
+    (N, C, h, w), about 1 large -> (N, side, side)
     """
 
     def __init__(self, channels: int, side: int):
@@ -31,8 +31,9 @@ class MatrixBranch(OfTheWhole):
         self.linear = nn.Linear(side**2, side**2)
 
     def forward(self, centred: Tensor) -> Tensor:
-        x = self.convolutions(centred / SCALE).flatten(2)
-        products = x @ x.transpose(1, 2) / x.shape[2]
+        x = self.convolutions(centred).flatten(2)
+        x = x / x.shape[2] ** 0.5  # before they are summed: half precision ends at 65504
+        products = x @ x.transpose(1, 2)
         return self.linear(products.flatten(1)).view_as(products)
 
     @torch.no_grad()
@@ -72,14 +73,14 @@ class LinearGenerator(StyledGenerator):
     def code(self, style: Tensor) -> Code:
         features = self.features(style)
         mean = features.mean((2, 3), keepdim=True)
-        return self.style_branch(features - mean), mean
+        return self.style_branch((features - mean) / self.scale), mean
 
     def restyled(self, features: Tensor, code: Code) -> Tensor:
         """Equations 2 and 4: T = T_s T_c, applied to the compressed features; then the style's means."""
         matrix, mean = code
         centred = features - self.means(features)
         compressed = self.compress(centred)
-        transformed = matrix @ self.content_branch(centred) @ compressed.flatten(2)
+        transformed = matrix @ self.content_branch(centred / self.scale) @ compressed.flatten(2)
         return self.uncompress(transformed.view_as(compressed)) + mean
 
     @torch.no_grad()
@@ -94,5 +95,5 @@ class LinearGenerator(StyledGenerator):
         """The picture, whose losses do not reach the decoder, and the content decoded without any style."""
         code = self.code(style)
         frozen = {name: parameter.detach() for name, parameter in self.decoder.named_parameters()}
-        picture = functional_call(self.decoder, frozen, (self.restyled(features, code) / SCALE,))
+        picture = functional_call(self.decoder, frozen, (self.restyled(features, code) / self.scale,))
         return code, (picture, self.decoded(features))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 import torch
@@ -13,8 +14,6 @@ from torch import Tensor, nn
 from cyclegan.networks.backbones import Backbone, Vgg, load_backbone, new_backbone
 
 Code = tuple[Tensor, ...]  # what a generator keeps of a style: tensors whose first axis is that of the batch
-
-SCALE = 10.0  # about the deviation of a VGG's features; fresh layers behind it should start with numbers around 1
 
 
 class StyledGenerator(nn.Module):
@@ -39,6 +38,7 @@ class StyledGenerator(nn.Module):
         self.encoder = reflecting(new_backbone(encoder, [layer], persistent=True))
         self.channels = self.encoder.convolutions()[-1].out_channels
         self.decoder = nn.Sequential(*_mirrored(self.encoder.parts, out_channels))
+        self.register_buffer("scale", torch.ones(1))  # of the features: fresh layers want numbers around 1
         self.register_buffer("strength", torch.ones(1))
         self.register_buffer("seen", torch.zeros(1))
         self.kept_names: list[str] = []
@@ -93,7 +93,7 @@ class StyledGenerator(nn.Module):
         return self.decoded(features + self.strength * change).clamp(-1, 1)
 
     def decoded(self, features: Tensor) -> Tensor:
-        return self.decoder(features / SCALE)
+        return self.decoder(features / self.scale)
 
     @torch.no_grad()
     def take_style(
@@ -106,8 +106,10 @@ class StyledGenerator(nn.Module):
         if not 0 <= strength <= 1:
             raise ValueError(f"strength: 0 to 1 expected, found {strength}")
         weights = [1.0] * len(pictures) if weights is None else list(weights)
-        if len(weights) != len(pictures) or (pictures and not (min(weights) >= 0 and sum(weights) > 0)):
-            raise ValueError(f"style weights: one, at least 0, for each of {len(pictures)} styles; found {weights}")
+        if len(weights) != len(pictures) or (pictures and not (min(weights) >= 0 and 0 < sum(weights) < inf)):
+            raise ValueError(
+                f"style weights: one, at least 0 and finite, for each of {len(pictures)} styles; found {weights}"
+            )
         self.strength.fill_(strength)
         if pictures:
             self.keep(mixed([self.code(picture.to(self.strength)) for picture in pictures], weights))
@@ -133,12 +135,14 @@ class StyledGenerator(nn.Module):
     def load_encoder(self, layers: Sequence[str], weights: Path | str | None = None) -> Backbone:
         """Give the encoder the weights that it was published with; returns it with these layers, for losses.
 
-        `weights`: see `load_backbone`.
+        How large its features are, which differs from file to file, is kept with it. `weights`: see `load_backbone`.
         """
         backbone = reflecting(load_backbone(self.encoder_name, [*layers, self.layer], weights=weights))
         for ours, theirs in zip(self.encoder.convolutions(), backbone.convolutions(), strict=False):
             ours.weight.copy_(theirs.weight)
             ours.bias.copy_(theirs.bias)
+        with torch.no_grad():
+            self.scale.copy_(self.features(_any_picture()).std().clamp(min=1e-6))
         return backbone
 
     def _keeps(self, **code: Tensor) -> None:
@@ -169,6 +173,13 @@ def reflecting(network: Backbone) -> Backbone:
     for convolution in network.convolutions():
         convolution.padding_mode = "reflect"
     return network
+
+
+def _any_picture() -> Tensor:
+    """(1, 3, 64, 64) in [-1, 1]: coarse and fine noise with about a photograph's contrasts; always the same."""
+    draw = torch.Generator().manual_seed(0)
+    noise = [torch.randn((1, 3, side, side), generator=draw) for side in (2, 4, 8, 16, 32, 64)]
+    return sum(0.2 * F.interpolate(layer, (64, 64), mode="bilinear") for layer in noise).clamp(-1, 1)
 
 
 def _fitted(share: Tensor, features: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ class VariationalGenerator(StyledGenerator):
 
     def restyled(self, features: Tensor, code: Code) -> Tensor:
         mean, deviation = self.statistics(*code)[..., None, None].chunk(2, 1)
-        return self.norm(features) * F.softplus(deviation) + mean
+        return self.scale * (self.norm(features) * F.softplus(deviation) + mean)
 
     def learn(self, features: Tensor, style: Tensor) -> tuple[Code, tuple[Tensor, ...]]:
         """The picture, the style's mean and log variance, and the picture's own mean.

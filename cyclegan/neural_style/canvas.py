@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +48,10 @@ class Model:
     weight: float = 1.0
     mask: Tensor | None = None
     own_mask: Tensor | None = None
+
+    def __post_init__(self):
+        if not 0 <= self.weight < inf:
+            raise RecipeError(f"style weights: expected at least 0 and finite, found {self.weight}")
 
 
 def stylize(

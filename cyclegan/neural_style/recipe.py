@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -71,13 +72,17 @@ class Recipe:
             if vars(self)[name] not in choices:
                 raise RecipeError(f"{name}: expected {', '.join(choices)}, found {vars(self)[name]!r}")
         for name in ("alpha", "beta", "tv"):
-            _check(self, name, vars(self)[name] >= 0, "at least 0")
+            _check(self, name, 0 <= vars(self)[name] < inf, "at least 0 and finite")
         for name in ("steps", "levels", "places", "patience"):
             _check(self, name, vars(self)[name] >= 1, "at least 1")
         _check(self, "noise", 0 <= self.noise <= 1, "0 to 1")
         _check(self, "factor", 0 < self.factor < 1, "between 0 and 1")
-        _check(self, "style_scale", self.style_scale > 0, "above 0")
-        _check(self, "lr", self.lr is None or self.lr > 0, "above 0")
+        _check(self, "style_scale", 0 < self.style_scale < inf, "above 0 and finite")
+        _check(self, "lr", self.lr is None or 0 < self.lr < inf, "above 0 and finite")
+        for name in ("content_layers", "style_layers"):
+            weights = vars(self)[name]
+            right = weights is None or (weights and all(0 <= weight < inf for weight in weights.values()))
+            _check(self, name, right, "a layer or more, with weights that are at least 0 and finite")
 
     def layers(self) -> tuple[dict[str, float], dict[str, float]]:
         """The weights of content's and style's layers."""

@@ -6,7 +6,8 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -86,27 +87,34 @@ def make_survey(survey: Survey, output: Path | str) -> Made:
         raise SurveyError("expected two methods to compare, or --real pictures to hide one method's among")
     methods, warnings = _methods(survey)
     real = _few(_by_name(survey.real), survey.pictures) if survey.real else {}
-    secret = _secret(survey, methods, real)
+    beside = _beside(survey, list(next(iter(methods.values()))))
+    secret = _secret(survey, {**{f"method {name}": files for name, files in methods.items()}, "real": real, **beside})
     named, draw = _Named(secret), random.Random(secret)
     whose = {
         method: {name: named.code(f"method {method}", name, path) for name, path in pictures.items()}
         for method, pictures in methods.items()
     }
     truths = {name: named.code("real", name, path) for name, path in real.items()}
-    preference = _preference(whose, _beside(survey, named, list(next(iter(methods.values())))), draw)
+    preference = _preference(whose, _coded(beside, named, next(iter(methods.values()))), draw)
     deception = _deception(whose, truths, survey.questions, draw)
-    sides = _write_pictures(named, output / HANDOUT / PICTURES, survey.size)
     identity = hashlib.sha256(secret.encode()).hexdigest()[:12]
     asked = {"survey": identity, "questions": survey.questions, "seconds": survey.seconds, "prefer": survey.prefer}
     asked |= {"deceive": survey.deceive, "preference": preference, "deception": deception}
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escape(survey.title), data=json.dumps(asked).replace("<", "\\u003c")
     )
-    write_whole(output / HANDOUT / "index.html", page)
     owners = {code: [method, name] for method, codes in whose.items() for name, code in codes.items()}
     owners |= {code: [None, name] for name, code in truths.items()}
     key = {"format": FORMAT, "survey": identity, "methods": list(methods), "pictures": owners}
-    write_whole(output / KEY, json.dumps(key, indent=1) + "\n")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=output.parent) as unfinished:
+        folder = Path(unfinished)
+        sides = _write_pictures(named, folder / HANDOUT / PICTURES, survey.size)
+        write_whole(folder / HANDOUT / "index.html", page)
+        write_whole(folder / KEY, json.dumps(key, indent=1) + "\n")
+        output.mkdir(exist_ok=True)
+        for part in (HANDOUT, KEY):
+            (folder / part).rename(output / part)
     warnings += _unlike({**whose, "real": truths} if truths else whose, sides)
     return Made(output / HANDOUT, sum(map(len, preference)), 2 * deception["each"], warnings)
 
@@ -133,19 +141,23 @@ def _few(pictures: dict, most: int) -> dict:
     return {name: pictures[name] for name in (names[i * len(names) // count] for i in range(count))}
 
 
-def _secret(survey: Survey, *folders: Mapping) -> str:
-    """The same for the same pictures, methods and questions, and not to be guessed from the page."""
-    digest = hashlib.sha256(repr((survey.seed, survey.prefer, survey.deceive, survey.seconds)).encode())
-    methods, real = folders
-    for owner, pictures in [*methods.items(), ("", real)]:
+def _secret(survey: Survey, files: Mapping[str, Mapping[str, Path]]) -> str:
+    """The same for the same survey of the same pictures, and not to be guessed from the page.
+
+    `files`: by owner and name. Where they lie does not count.
+    """
+    folders = ("methods", "inputs", "styles", "real")
+    choices = {name: value for name, value in vars(survey).items() if name not in folders}
+    digest = hashlib.sha256(repr(choices).encode())
+    for owner, pictures in files.items():
         for name, path in pictures.items():
             digest.update(f"{owner}\0{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
-def _beside(survey: Survey, named: _Named, names: list[str]) -> dict[str, dict[str, str]]:
-    """By name: what is shown beside a pair."""
-    shown: dict[str, dict[str, str]] = {name: {} for name in names}
+def _beside(survey: Survey, names: list[str]) -> dict[str, dict[str, Path]]:
+    """By role and name: what is shown beside a pair."""
+    beside = {}
     for role, place in (("input", survey.inputs), ("style", survey.styles)):
         if place is None:
             continue
@@ -153,8 +165,19 @@ def _beside(survey: Survey, named: _Named, names: list[str]) -> dict[str, dict[s
         for name in names:
             if name not in pictures:
                 raise SurveyError(f"{place} has no picture {name}, which the methods have")
-            shown[name][role] = named.code(role, "" if place.is_file() else name, pictures[name])
-    return shown
+        beside[role] = {name: pictures[name] for name in names}
+    return beside
+
+
+def _coded(beside: Mapping[str, Mapping[str, Path]], named: _Named, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """By name and role; one picture for all has one code."""
+    shared = {role for role, pictures in beside.items() if len(set(pictures.values())) == 1}
+    return {
+        name: {
+            role: named.code(role, "" if role in shared else name, pictures[name]) for role, pictures in beside.items()
+        }
+        for name in names
+    }
 
 
 def _preference(whose: Mapping, beside: Mapping, draw: random.Random) -> list[list[dict]]:

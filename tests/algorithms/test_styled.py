@@ -49,6 +49,7 @@ def curve_of(algorithm: Algorithm, pictures: dict[str, torch.Tensor], term: str,
     """A term while training minimises the sum of all."""
     optimizer, curve = torch.optim.Adam(algorithm.G.parameters(), 3e-4), []
     for _ in range(steps):
+        torch.manual_seed(0)  # the same draw of each style
         terms = terms_of(algorithm, dict(pictures))
         optimizer.zero_grad()
         sum(terms.values()).backward()

@@ -194,3 +194,17 @@ def test_results_that_are_not_finite_fail_wherever_they_stand(source, generator,
     assert commands.run("cyclegan export", command.main, arguments) == 1
     assert "not finite" in capsys.readouterr().err
     assert exporting.read_contract(source / "export" / "AtoB.ts")["largest_deviation"] is None
+
+
+@pytest.mark.parametrize(
+    ("format", "more", "words"),
+    [
+        ("hub", ["--style-input"], "--format hub takes no --style-input; leave it out"),
+        ("hub", ["--pad", "--uint8", "--precision", "fp16"], "takes no --precision, --pad, --uint8"),
+        ("torchscript", ["--push", "somebody/x"], "--format torchscript takes no --push"),
+    ],
+)
+def test_what_a_format_would_ignore_is_refused(source, format, more, words, capsys):
+    given = [str(source), "--format", format, "-o", str(source / "refused"), *more]
+    assert commands.run("cyclegan export", command.main, given) == 1
+    assert words in capsys.readouterr().err and not (source / "refused").exists()

@@ -115,7 +115,7 @@ def test_a_graph_that_does_not_listen_to_its_style_fails_to_verify(source: Path,
 
 @pytest.mark.parametrize(
     ("suffix", "format", "options"),
-    [pytest.param(".onnx", "onnx", {}, marks=pytest.mark.slow), (".ts", "torchscript", {})],
+    [pytest.param(".onnx", "onnx", {}, marks=pytest.mark.slow), (".ts", "torchscript", {}), (".pt2", "pt2", {})],
 )
 def test_translate_with_the_exported_file_and_a_style(
     source: Path, exported: Callable, tmp_path: Path, suffix: str, format: str, options: dict

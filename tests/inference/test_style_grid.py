@@ -103,15 +103,26 @@ def test_the_command_writes_one_picture(source: Path, capsys):
         (["--style", "STYLE"], 2, "two pictures or more to walk between, or --samples"),
         (["--style", "STYLE", "STYLE", "-o", "x.jpg"], 2, "-o x.jpg: name a .png"),
         (["--style", "STYLE", "gone.png"], 1, "gone.png"),
+        (["--style", "STYLE", "TINY"], 1, "--style: pictures with sides of at least 4 pixels expected"),
     ],
 )
 def test_a_mistake_is_one_line(source: Path, change: list[str], code: int, words: str, capsys):
-    style = str(source / "style" / "00.png")
+    write_pictures(source / "tiny", 1, side=2)
+    named = {"STYLE": str(source / "style" / "00.png"), "TINY": str(source / "tiny" / "00.png")}
     given = [str(source), str(source / "content"), "-o", str(source / "g.png"), "--device", "cpu"]
-    given += [style if value == "STYLE" else value for value in change]
+    given += [named.get(value, value) for value in change]
     if code == 2:
         with pytest.raises(SystemExit, match="2"):
             styles.main(given)
     else:
         assert run("cyclegan styles", styles.main, given) == code
     assert words in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_an_exported_graph_is_told_from_a_generators_own_file(source: Path, capsys):
+    (source / "graph.pt2").write_bytes(b"PK" + bytes(90))
+    style = str(source / "style" / "00.png")
+    given = [str(source / "graph.pt2"), str(source / "content"), "--style", style, style, "-o", str(source / "g.png")]
+    assert run("cyclegan styles", styles.main, given) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "graph.pt2 is an exported graph; name the generator's own file" in line

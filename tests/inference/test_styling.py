@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,22 +139,48 @@ def test_command_takes_a_mask_for_all_or_a_folder_of_masks(source: Path):
         assert (source / "files" / name).read_bytes() == (source / "folders" / name).read_bytes()
 
 
+def test_results_are_not_kept_when_a_region_changes(source: Path, capsys):
+    masks, out = source / "masks", source / "out"
+    masks.mkdir()
+    for name in ("00.png", "01.png"):
+        Image.open(source / "left.png").save(masks / name)
+    given = [source / "AtoB.safetensors", source / "content", "-o", out, "--device", "cpu"]
+    given = [str(value) for value in [*given, "--style", styles(source)[0], "--region"]]
+
+    def painted(region: Path, *more: str) -> int:
+        return run("cyclegan translate", command.main, [*given, str(region), *more])
+
+    assert painted(masks) == 0
+    before = (out / "00.png").read_bytes()
+    Image.open(source / "right.png").save(masks / "00.png")
+    later = (out / "00.png").stat().st_mtime + 5
+    os.utime(masks / "00.png", (later, later))
+    assert painted(masks) == 0
+    assert "1 translated" in capsys.readouterr().err and (out / "00.png").read_bytes() != before
+    assert painted(source / "left.png", "--overwrite") == 0
+    Image.open(source / "right.png").save(source / "left.png")
+    os.utime(source / "left.png", (0, 0))  # as a copy that keeps its date
+    assert painted(source / "left.png") == 1
+    assert "or in another style or region" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
         ({"regions": ["left.png"], "style": "both"}, GeneratorFileError, "one for each --style expected, 2, found 1"),
+        ({"regions": ["gone.png"], "style": "one"}, GeneratorFileError, r"--region: no mask or folder of masks .*gone"),
         ({"keep_colours": "histogram"}, GeneratorFileError, "name it by --style"),
         ({"keep_colours": "sepia"}, GeneratorFileError, "expected histogram or luminance, found 'sepia'"),
         ({"regions": ["style/00.png", "right.png"], "style": "both"}, ImageError, "40x40, its picture 64x64"),
         ({"keep_colours": "luminance", "tiling": Tiling(above=1)}, TilingError, "--tiles never"),
-        ({"style": "both", "style_weights": [1.0]}, GeneratorFileError, "one, at least 0, for each of 2"),
+        ({"style": "both", "style_weights": [1.0]}, GeneratorFileError, "one, at least 0 and finite, for each of 2"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(
     source: Path, paint: Callable, options: dict, error: type[Exception], words: str
 ):
     if "style" in options:
-        options = {**options, "style": styles(source)}
+        options = {**options, "style": styles(source)[: 1 if options["style"] == "one" else 2]}
     if "regions" in options:
         options = {**options, "regions": [source / name for name in options["regions"]]}
     with pytest.raises(error, match=words) as caught:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -31,6 +32,17 @@ def test_translations_are_pasted_where_the_mask_is_white(generator, source, fold
     expected[6:18, 8:20] = plainly(generator, expected)[6:18, 8:20]
     for name in ("a.png", "inner/b.png"):
         assert np.array_equal(np.asarray(Image.open(folder / "out" / name)), expected)
+
+
+def test_a_result_older_than_its_mask_is_made_again(generator, source, folder, capsys):  # noqa: F811
+    arguments = [source, str(folder / "in"), "-o", str(folder / "out"), "--mask", str(folder / "masks")]
+    assert main(arguments) == 0
+    Image.new("L", (32, 24)).save(folder / "masks" / "a.bmp")
+    later = (folder / "out" / "a.png").stat().st_mtime + 5
+    os.utime(folder / "masks" / "a.bmp", (later, later))
+    assert main(arguments) == 0
+    assert "1 translated" in capsys.readouterr().err.splitlines()[-1]
+    assert np.array_equal(np.asarray(Image.open(folder / "out" / "a.png")), noise(24, 32))  # all black: as it was
 
 
 def test_missing_and_missized_masks_are_named(source, folder, capsys):  # noqa: F811

@@ -72,7 +72,7 @@ def test_an_exported_file_keeps_the_style(source: Path):
     ("more", "words"),
     [
         (["--strength", "1.5"], "--style: strength: 0 to 1 expected, found 1.5"),
-        (["--style", "STYLE", "--style-weights", "1", "2"], "--style: style weights: one, at least 0, for each of 1"),
+        (["--style", "STYLE", "--style-weights", "1", "2"], "style weights: one, at least 0 and finite, for each of 1"),
         (["--style", "gone.png"], "gone.png"),
     ],
 )

@@ -131,3 +131,15 @@ def test_content_is_half_the_sum_of_squares():
     y = torch.tensor([[[[3.0, 2.0]]], [[[1.0, 1.0]]]])
     assert content_loss(x, y).tolist() == [2.0, 1.0]
     assert content_loss(x, y, relative=True).tolist() == [pytest.approx(4 / 13), 1.0]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_losses_of_half_precision_features_are_those_of_float32(kernel: str):
+    """Under autocast, too, as in training: features in the hundreds, whose squares float16 does not hold."""
+    draw = torch.Generator().manual_seed(0)
+    found, wanted = ((600 * torch.rand(2, 4, 6, 6, generator=draw)).half() for _ in range(2))
+    exact = distance(found.float(), wanted.float(), kernel)
+    content = content_loss(found.float(), wanted.float())
+    with torch.autocast("cpu", torch.float16):
+        assert torch.allclose(distance(found, wanted, kernel).float(), exact, rtol=1e-4)
+        assert torch.allclose(content_loss(found, wanted).float(), content, rtol=1e-4)

@@ -32,6 +32,14 @@ def test_features_take_on_the_statistics_that_they_are_given(generator: AdainGen
     )
 
 
+def test_half_precision_holds_deviations_whose_squares_it_does_not():
+    features = 1000 + 400 * torch.randn(1, 3, 20, 20)
+    found = statistics(features.half())
+    assert all(value.dtype == torch.float16 for value in found)
+    for half, exact in zip(found, statistics(features), strict=True):
+        assert torch.allclose(half.float(), exact, rtol=2e-3)
+
+
 def test_the_papers_decoder_mirrors_the_encoder():
     with torch.device("meta"):
         generator = build_generator({"name": "adain"})

@@ -35,6 +35,7 @@ def slow_matrix(branch: MatrixBranch, features: Tensor) -> Tensor:
 def test_the_transformation_is_the_papers_place_by_place(generator: LinearGenerator):
     torch.manual_seed(1)
     content, style = torch.randn(2, 128, 5, 6) * 8, 3 + torch.randn(2, 128, 4, 7) * 8
+    generator.scale.fill_(10)
     generator.features = lambda _: style
     found = generator.restyled(content, generator.code(style))
     compress, uncompress = generator.compress, generator.uncompress
@@ -47,6 +48,17 @@ def test_the_transformation_is_the_papers_place_by_place(generator: LinearGenera
             x = transformation @ (compress.weight[:, :, 0, 0] @ x + compress.bias)
             x = uncompress.weight[:, :, 0, 0] @ x + uncompress.bias + style[number].mean((1, 2))
             assert torch.allclose(found[number, :, row, column], x, rtol=1e-3, atol=1e-2)
+
+
+@torch.no_grad()
+def test_half_precision_holds_the_products_of_many_places(generator: LinearGenerator):
+    branch = generator.style_branch
+    for convolution in branch.convolutions[::2]:
+        convolution.weight.zero_()
+    branch.convolutions[-1].bias.copy_(torch.tensor([5.0, -6.0, 0.125, 1.0]))  # squares of 64 * 64 places: up to 147456
+    features = torch.zeros(1, 128, 64, 64)
+    exact = branch(features)
+    assert torch.allclose(branch.half()(features.half()).float(), exact, atol=0.01 * exact.abs().max())
 
 
 @torch.no_grad()

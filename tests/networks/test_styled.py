@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+import torchvision
 
 from cyclegan.networks import GENERATORS, build_generator
 from cyclegan.networks.backbones import new_backbone
@@ -50,6 +53,12 @@ def test_several_styles_are_a_mean_of_their_codes_by_weight(generator: StyledGen
         assert torch.allclose(kept, 0.75 * a + 0.25 * b, atol=1e-5)
 
 
+@pytest.mark.parametrize("weights", [[1.0], [-1.0, 2.0], [0.0, 0.0], [float("inf"), 1.0], [float("nan"), 1.0]])
+def test_weights_that_are_no_shares_are_refused(generator: StyledGenerator, weights: list[float]):
+    with pytest.raises(ValueError, match="style weights: one, at least 0 and finite, for each of 2 styles"):
+        generator.take_style([picture(1), picture(2)], weights)
+
+
 @torch.no_grad()
 def test_regions_are_painted_each_in_its_style(generator: StyledGenerator):
     features = generator.features(picture(0))
@@ -88,3 +97,17 @@ def test_styles_seen_in_training_are_averaged(generator: StyledGenerator):
             assert torch.allclose(kept, torch.stack(values).mean(0), atol=1e-5)
         generator.eval()(picture(9), picture(7), learning=True)
     assert generator.seen.item() == 3
+
+
+@torch.no_grad()
+def test_fresh_layers_get_numbers_around_one_whatever_the_encoders_weights(generator: StyledGenerator, tmp_path: Path):
+    network = torchvision.models.vgg19(init_weights=False)
+    for module in network.features:
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+    network.features[0].weight *= 300
+    torch.save(network.features.state_dict(prefix="features."), tmp_path / "vgg.pth")
+    generator.load_encoder(["relu1_1"], tmp_path / "vgg.pth")
+    smooth = torch.nn.functional.interpolate(picture(3, side=8), 64, mode="bicubic").clamp(-1, 1)
+    assert generator.features(smooth).std() > 50
+    assert 0.3 < (generator.features(smooth) / generator.scale).std() < 3

@@ -171,6 +171,12 @@ def test_colours_of_the_content_are_kept(backbone: Backbone):
         ({"optimizer": "sgd"}, "optimizer: expected lbfgs, adam, found 'sgd'"),
         ({"noise": 2}, "noise: expected 0 to 1, found 2"),
         ({"steps": 0}, "steps: expected at least 1"),
+        ({"alpha": float("inf")}, "alpha: expected at least 0 and finite, found inf"),
+        ({"style_scale": float("inf")}, "style_scale: expected above 0 and finite, found inf"),
+        ({"content_layers": {"one": float("nan")}}, "content_layers: expected a layer or more, .* found {'one': nan}"),
+        ({"content_layers": {}}, "content_layers: expected a layer or more"),
+        ({"style_layers": {"one": -1.0}}, "style_layers: .* at least 0 and finite, found {'one': -1.0}"),
+        ({"style_layers": {}}, "style_layers: expected a layer or more"),
         ({"levels": 3}, "levels: the coarsest has sides of 8 pixels"),
     ],
 )
@@ -188,3 +194,9 @@ def test_wrong_pictures_masks_and_divergence_are_one_line(backbone: Backbone):
         run(backbone, [])
     with pytest.raises(RecipeError, match=r"vgg16 has no layer 'relu9_9'"):
         Recipe(backbone="vgg16", style_layers={"relu9_9": 1.0}, weights="random").load_backbone()
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("inf"), float("nan")])
+def test_a_style_that_counts_no_finite_number_is_refused(weight: float):
+    with pytest.raises(RecipeError, match="style weights: expected at least 0 and finite"):
+        Model(picture(2), weight)

@@ -61,6 +61,8 @@ def test_several_styles_masks_and_one_file(folders: Path):
     [
         (["--mask", "a.png", "b.png"], "--mask: one for each of 1 styles expected, found 2"),
         (["--content-layers", "relu9"], "squeezenet has no layer 'relu9'; choices: relu1"),
+        (["--style-weights", "nan"], "style weights: expected at least 0 and finite, found nan"),
+        (["--style-layers", "relu1=-1"], "style_layers: expected a layer or more, with weights that are at least 0"),
         (["--style-scale", "0"], "style_scale: expected above 0"),
         (["--device", "nowhere"], "device nowhere"),
     ],
@@ -70,6 +72,13 @@ def test_a_mistake_is_one_line(folders: Path, more: list[str], words: str, capsy
     assert run("cyclegan stylize", main, [str(argument) for argument in given]) == 1
     err = capsys.readouterr().err
     assert words in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("given", [("--every", "-1"), ("--quality", "0"), ("--quality", "101"), ("--size", "-3")])
+def test_numbers_out_of_range_are_wrong_usage(given: tuple[str, str], capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["a.png", "b.png", "-o", "out", *given])
+    assert f"{given[0]}: expected a whole number from" in capsys.readouterr().err
 
 
 def test_a_picture_that_cannot_be_read_does_not_stop_the_others(folders: Path, capsys):

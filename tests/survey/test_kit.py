@@ -12,6 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cyclegan.__main__ import main
+from cyclegan.data.images import ImageError
 from cyclegan.survey import SurveyError
 from cyclegan.survey.kit import HANDOUT, KEY, Survey, make_survey
 from tests.conftest import write_pictures
@@ -67,6 +68,39 @@ def test_the_same_pictures_give_the_same_survey_and_another_seed_another(survey:
     )
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"questions": 4},
+        {"pictures": 2},
+        {"size": 16},
+        {"seconds": 1.0},
+        {"title": "Well?"},
+        {"prefer": "Well?"},
+        {"deceive": "Well?"},
+        {"inputs": None},
+        {"styles": None},
+        {"real": None},
+    ],
+)
+def test_surveys_that_differ_in_anything_have_ids_of_their_own(
+    survey: Survey, study: Path, tmp_path: Path, changes: dict
+):
+    make_survey(dataclasses.replace(survey, **changes), tmp_path / "other")
+    assert page_data(tmp_path / "other")["survey"] != page_data(study)["survey"]
+
+
+def test_another_picture_beside_the_pairs_makes_another_survey(survey: Survey, tmp_path: Path):
+    found = []
+    for changed in (None, survey.styles, survey.inputs / "00.png"):
+        if changed:
+            Image.new("RGB", (32, 32)).save(changed)
+        study = tmp_path / str(len(found))
+        make_survey(dataclasses.replace(survey, real=None), study)
+        found.append(page_data(study)["survey"])
+    assert len(set(found)) == 3
+
+
 def test_text_of_the_page_stays_text(survey: Survey, tmp_path: Path):
     hostile = "</script><script>alert(1)</script>$title"
     make_survey(dataclasses.replace(survey, title=hostile, prefer=hostile), tmp_path / "study")
@@ -104,6 +138,20 @@ def test_pictures_that_make_no_survey(survey: Survey, tmp_path: Path, changes: d
     with pytest.raises((SurveyError, FileNotFoundError), match=words):
         make_survey(dataclasses.replace(survey, **changes), tmp_path / "study")
     assert not (tmp_path / "study").exists()
+
+
+def test_a_damaged_picture_leaves_nothing_behind_and_the_next_try_succeeds(survey: Survey, tmp_path: Path):
+    path = survey.methods["adain"] / "02.png"
+    whole, before = path.read_bytes(), sorted(tmp_path.iterdir())
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageError, match=r"02\.png"):
+        make_survey(survey, tmp_path / "study")
+    assert sorted(tmp_path.iterdir()) == before
+    path.write_bytes(whole)
+    (tmp_path / "study").mkdir()
+    made = make_survey(survey, tmp_path / "study")
+    assert made.preference == 3 and (made.handout / "index.html").is_file()
+    assert sorted(part.name for part in (tmp_path / "study").iterdir()) == [HANDOUT, KEY]
 
 
 def test_command_makes_counts_and_refuses_to_write_over(survey: Survey, tmp_path: Path, monkeypatch, capsys):

@@ -83,6 +83,21 @@ def test_a_sitting_from_the_first_key_to_the_table(browser: Browser, downloads: 
     assert browser.problems == []
 
 
+def test_answers_to_other_questions_are_dropped(browser: Browser, study: Path):
+    begin(browser, study, "gil")
+    for _ in range(3):
+        choose(browser, "ArrowLeft")
+    browser.value(
+        "sitting.votes = [sitting.votes[0], {...sitting.votes[1], shown: ['another']}, , sitting.votes[2]]; remember()"
+    )
+    browser.open("about:blank#closed")
+    begin(browser, study, "gil")
+    assert answered(browser) == 1 and browser.value("place") == 1
+    browser.value("keep(store + '/gil', '5')")
+    begin(browser, study, "gil")
+    assert answered(browser) == 0
+
+
 def test_sides_and_orders_are_even_and_pairs_of_methods_come_by_turns(browser: Browser, study: Path):
     browser.open((study / HANDOUT / "index.html").as_uri())
     every = "Array.from({length: 300}, (_, i) => questionsOf('p' + i).filter(one => one.pair))"

@@ -55,7 +55,7 @@ def test_fifty_updates_of_several_processes_are_those_of_one(processes: int, opt
     checksum = [sum(v.double().abs().sum().item() for v in w.values()) for w in (one_weights, many_weights)]
     assert checksum[0] == pytest.approx(checksum[1], rel=1e-8)
     for mine, theirs in zip(curves(one), curves(many_run), strict=True):
-        assert mine == pytest.approx(theirs, rel=1e-8)
+        assert mine == pytest.approx(theirs, rel=1e-7)  # of float32: curves are means of losses rounded to it
     rates = [[values["lr/generators"] for values in read_metrics(run / "log/metrics.jsonl")] for run in (one, many_run)]
     assert rates[0] == rates[1]
 
