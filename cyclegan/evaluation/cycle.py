@@ -7,7 +7,7 @@ from statistics import fmean
 import torch
 
 from cyclegan.evaluation.content import cycle_error, identity_error
-from cyclegan.evaluation.directions import Direction, batches, translation
+from cyclegan.evaluation.directions import Direction, batches, masks_of, translation
 from cyclegan.evaluation.statistics import EvaluationError
 
 
@@ -26,7 +26,8 @@ def cycle_errors(way: Direction, batch_size: int, device: torch.device | str) ->
     values = []
     for paths, images in batches(way.files, way.read, batch_size):
         real = images.to(device)
-        there, back = (translation(g, way.masks_of(paths, real), real) for g in (way.generator, way.back))
+        mask = masks_of(way.masks, paths, real)
+        there, back = (translation(g, mask, real) for g in (way.generator, way.back))
         values += cycle_error(real, there, back).tolist()
     return values
 
@@ -39,5 +40,6 @@ def identity_errors(way: Direction, batch_size: int, device: torch.device | str)
     for paths, images in batches(way.references.files, way.read_target, batch_size):
         real = images.to(device)
         styles = real.split(1) if way.styles else None
-        values += identity_error(real, translation(way.generator, way.masks_of(paths, real), real, styles)).tolist()
+        mask = masks_of(way.reference_masks, paths, real)
+        values += identity_error(real, translation(way.generator, mask, real, styles)).tolist()
     return values

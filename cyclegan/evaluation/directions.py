@@ -44,7 +44,8 @@ class Direction:
     references: Pictures  # real ones of the target domain
     read: Callable[[Path], Tensor]  # gives (C, H, W) in [-1, 1]
     read_target: Callable[[Path], Tensor]  # the same for references and truths
-    masks: dict[Path, Path]  # of files and references, where they have some
+    masks: dict[Path, Path]  # of files, where they have some
+    reference_masks: dict[Path, Path]  # of references; apart, as side by side both are halves of the same files
     styles: dict[Path, Path]  # of files, if the generator takes a style: references in turn
 
     def outputs(self) -> dict[Path, Path]:
@@ -57,12 +58,13 @@ class Direction:
             return None
         return [self.read_target(self.styles[path])[None].to(images) for path in paths]
 
-    def masks_of(self, paths: Sequence[Path], images: Tensor) -> Tensor | None:
-        """(N, 1, H, W), 1 where these pictures are to be translated; None if their domain has no masks."""
-        if paths[0] not in self.masks:
-            return None
-        size = tuple(images.shape[2:])
-        return torch.stack([mask_tensor(read_mask(self.masks[path], size)) for path in paths]).to(images)
+
+def masks_of(masks: dict[Path, Path], paths: Sequence[Path], images: Tensor) -> Tensor | None:
+    """(N, 1, H, W), 1 where the pictures at these paths are to be translated; None if their domain has no masks."""
+    if not masks:
+        return None
+    size = tuple(images.shape[2:])
+    return torch.stack([mask_tensor(read_mask(masks[path], size)) for path in paths]).to(images)
 
 
 def translation(
@@ -122,7 +124,8 @@ def directions_of(
             pictures_of(config.data, target, others, domains.get(target)),
             PlainTransform(config.data, source),
             PlainTransform(config.data, target),
-            {**find_masks(config.data, source, files[source], split), **find_masks(config.data, target, others, split)},
+            find_masks(config.data, source, files[source], split),
+            find_masks(config.data, target, others, split),
             styles_in_turn(generator, files[source], others),
         )
 

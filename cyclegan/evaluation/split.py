@@ -16,7 +16,7 @@ from cyclegan.data.transforms import to_picture
 from cyclegan.evaluation.card import save_card
 from cyclegan.evaluation.content import change
 from cyclegan.evaluation.cycle import identity_errors
-from cyclegan.evaluation.directions import Direction, batches, config_of, directions_of, translation
+from cyclegan.evaluation.directions import Direction, batches, config_of, directions_of, masks_of, translation
 from cyclegan.evaluation.evaluator import check_metrics, evaluate, higher_is_better, side_of
 from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.features import Pictures
@@ -119,7 +119,7 @@ def _translate(way: Direction, batch_size: int, device: torch.device | str) -> t
     with tqdm(total=len(way.files), desc=way.name, unit="img", leave=False) as bar:
         for paths, images in batches(way.files, way.read, batch_size):
             real = images.to(device)
-            mask = way.masks_of(paths, real)
+            mask = masks_of(way.masks, paths, real)
             styles = way.styles_of(paths, real)
             exact = translation(way.generator, mask, real, styles)(real)
             fakes = quantised(exact.cpu())  # scores are those of the files

@@ -158,6 +158,24 @@ def test_outside_its_mask_a_test_picture_stays_in_pictures_and_errors(run: Path,
     assert scores["BtoA"] == whole["BtoA"]  # its pictures have no masks
 
 
+def test_of_pictures_side_by_side_a_mask_of_one_half_is_not_the_others(run: Path, tmp_path: Path):
+    make_brighter(run / "AtoB.safetensors")
+    masks, root = {"test_mask": str(tmp_path / "masks")}, data_root(run)
+    for folder, size in ((root / "test", (80, 40)), (tmp_path / "masks", (40, 40))):  # masks of zeros: nothing changes
+        folder.mkdir()
+        for i in range(2):
+            Image.new("RGB", size).save(folder / f"{i}.png")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"] |= {"pairing": "paired", "side_by_side": True, "B": masks}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    there = translate_split(run)["AtoB"]["scores"]
+    assert (there["MAE"]["translated"] > 0.2, there["identity_error"]["translated"]) == (True, 0)
+    config["data"] |= {"A": masks, "B": {}}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    there = translate_split(run)["AtoB"]["scores"]
+    assert (there["MAE"]["translated"], there["identity_error"]["translated"] > 0.4) == (0, True)
+
+
 def test_the_fid_command_adds_both_errors_of_a_run(run: Path, published_weights, tmp_path: Path, capsys):
     make_brighter(run / "AtoB.safetensors")
     expected = translate_split(run, direction="AtoB")["AtoB"]["scores"]
