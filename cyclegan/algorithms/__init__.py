@@ -57,11 +57,15 @@ def build_algorithm(config: Config) -> Algorithm:
     """The algorithm of a run with fresh networks. Raises ConfigError for options that it does not know."""
     algorithm = build("algorithm", algorithms(), config.algorithm, config)
     for domain in ("A", "B"):
-        if getattr(config.data, domain).mask and not algorithm.takes_masks:
+        section = getattr(config.data, domain)
+        if not (section.mask or section.test_mask):
+            continue
+        option = f"data.{domain}.{'mask' if section.mask else 'test_mask'}"
+        if not algorithm.takes_masks:
             able = ", ".join(name for name, kind in algorithms().items() if kind.takes_masks)
-            raise ConfigError(f"data.{domain}.mask: {config.algorithm['name']} takes no masks; {able} would")
-        if getattr(config.data, domain).mask and config.data.A.channels != config.data.B.channels:
-            raise ConfigError(f"data.{domain}.mask: A and B must have as many channels, for what is kept as it is")
+            raise ConfigError(f"{option}: {config.algorithm['name']} takes no masks; {able} would")
+        if config.data.A.channels != config.data.B.channels:
+            raise ConfigError(f"{option}: A and B must have as many channels, for what is kept as it is")
     return algorithm
 
 

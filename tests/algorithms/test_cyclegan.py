@@ -279,10 +279,18 @@ def test_masks_of_ones_change_nothing_and_of_zeros_leave_no_gradient():
     assert not any(gradient.any() for gradient in torch.autograd.grad(loss, parameters, materialize_grads=True))
 
 
-def test_masks_want_as_many_channels_on_both_sides(tmp_path):
-    data = {"A": {"channels": 1, "mask": str(tmp_path)}}
-    with pytest.raises(ConfigError, match=r"data\.A\.mask: A and B must have as many channels"):
+@pytest.mark.parametrize("option", ["mask", "test_mask"])
+def test_masks_want_as_many_channels_on_both_sides(tmp_path, option):
+    data = {"A": {"channels": 1, option: str(tmp_path)}}
+    with pytest.raises(ConfigError, match=rf"data\.A\.{option}: A and B must have as many channels"):
         cyclegan({"data": data}, identity=0)
+
+
+@pytest.mark.parametrize("option", ["mask", "test_mask"])
+def test_an_algorithm_without_masks_refuses_them(tmp_path, option):
+    config = load_config({"name": "x", "algorithm": {"name": "cut"}, "data": {"B": {option: str(tmp_path)}}})
+    with pytest.raises(ConfigError, match=rf"data\.B\.{option}: cut takes no masks; cyclegan, ugatit would"):
+        build_algorithm(config)
 
 
 def test_domains_may_differ_in_channels():
