@@ -119,10 +119,18 @@ def _bits(image: Image.Image, path: Path) -> int:
     return 8
 
 
+def orientation_of(image: Image.Image) -> int:
+    """EXIF's, 1 (upright) where there is none or none that Pillow understands."""
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except Exception:  # it has many for damaged tags, which are no reason to lose the picture
+        return 1
+
+
 def shallow_layers(image: Image.Image, channels: int, background: str) -> tuple[np.ndarray, np.ndarray | None]:
     """`read_layers` of an opened picture with 8 bits."""
     alpha = None
-    if image.getexif().get(ORIENTATION, 1) != 1:
+    if orientation_of(image) != 1:
         image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -154,7 +162,7 @@ def _array(image: Image.Image) -> np.ndarray:
 def _deep_pixels(image: Image.Image, path: Path | str) -> np.ndarray:
     """(height, width, 1 to 4) float32 in [0, 1] of a file with 16 bits or floats."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        pixels = np.asarray(ImageOps.exif_transpose(image))[..., None]
+        pixels = _oriented(np.asarray(image)[..., None], orientation_of(image))
     else:
         pixels = _deep_colour(image, path)
     if pixels.dtype == np.uint8:
@@ -173,7 +181,7 @@ def _deep_pixels(image: Image.Image, path: Path | str) -> np.ndarray:
 def _deep_colour(image: Image.Image, path: Path | str) -> np.ndarray:
     """Through OpenCV: of more than one channel, Pillow keeps 8 bits only."""
     with Image.open(path) as unturned:
-        orientation = unturned.getexif().get(ORIENTATION, 1)
+        orientation = orientation_of(unturned)
     pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)  # which leaves orientation alone
     if pixels is None:
         raise ImageError(f"cannot read {path}: a 16-bit {image.format} of a kind that OpenCV does not decode")

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
-from cyclegan.data.images import ImageError
+from cyclegan.data.images import ImageError, orientation_of
 from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.ranks import gathered, rank_and_world, together
 from cyclegan.evaluation.statistics import EvaluationError, Moments, Statistics
@@ -190,7 +190,7 @@ def _oddities(image: Image.Image) -> list[str]:
         "16-bit": image.mode in ("I", "F") or image.mode.startswith("I;16"),
         "alpha": image.has_transparency_data,
         "grey": image.mode in ("1", "L", "LA"),
-        "turned": image.getexif().get(0x0112, 1) != 1,
+        "turned": orientation_of(image) != 1,
     }
     return [odd for odd, is_there in found.items() if is_there]
 

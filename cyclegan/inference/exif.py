@@ -11,7 +11,7 @@ from typing import BinaryIO
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from cyclegan.data.images import ORIENTATION, ImageError
+from cyclegan.data.images import ImageError, orientation_of
 
 # EXIF tags that tell about a picture and not how its file holds it (of a TIFF, Pillow gives those too): names and
 # descriptions, camera, resolution, program, time, artist, host, rating, copyright, EXIF and GPS parts, Windows' texts
@@ -34,7 +34,7 @@ def exif_of(image: Image.Image) -> bytes | None:
 def about(path: Path | str) -> tuple[bytes | None, bytes | None, int]:
     """(ICC profile, EXIF, orientation) of a file. Nothing but its head is decoded."""
     with open(path, "rb") as file, Image.open(_without_pixels(file) or file) as image:
-        return image.info.get("icc_profile"), exif_of(image), image.getexif().get(ORIENTATION, 1)
+        return image.info.get("icc_profile"), exif_of(image), orientation_of(image)
 
 
 def _without_pixels(file: BinaryIO) -> BinaryIO | None:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, features
 
 from cyclegan.data.images import EXTENSIONS, ImageError, find_images, read_image
+from cyclegan.evaluation.features import read_rgb
 
 GRADIENT = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(6, 4, 3) * 3
 
@@ -146,6 +147,23 @@ def test_exif_orientation_is_honoured(orientation: int, tmp_path: Path):
     deep.save(tmp_path / "deep.tif", exif=exif)
     expected = turns[orientation](GRADIENT[..., :1]) / 255
     assert read_image(tmp_path / "deep.tif", channels=1) == pytest.approx(expected, abs=1e-6)
+
+
+def test_rubbish_for_exif_is_no_reason_to_lose_a_picture(tmp_path: Path):
+    deep = GRADIENT[..., 0].astype(np.uint16) * 257
+    for name, pixels in (("x.png", GRADIENT), ("grey.png", GRADIENT[..., 0]), ("deep.png", deep)):
+        Image.fromarray(pixels).save(tmp_path / name, exif=b"rubbish")
+        with pytest.raises(SyntaxError), Image.open(tmp_path / name) as image:
+            image.getexif()
+    assert np.array_equal(read_image(tmp_path / "x.png"), GRADIENT)
+    assert np.array_equal(read_image(tmp_path / "grey.png", channels=1), GRADIENT[..., :1])
+    assert np.array_equal(read_image(tmp_path / "deep.png", channels=1), np.float32(deep[..., None]) / 65535)
+    cv2.imwrite(str(tmp_path / "colour.png"), np.repeat(deep[..., None], 3, axis=2))
+    whole, chunk = (tmp_path / "colour.png").read_bytes(), (tmp_path / "x.png").read_bytes()
+    start = chunk.index(b"eXIf") - 4
+    (tmp_path / "colour.png").write_bytes(whole[:33] + chunk[start : start + 12 + len(b"rubbish")] + whole[33:])
+    assert np.array_equal(read_image(tmp_path / "colour.png")[..., 0], np.float32(deep) / 65535)
+    assert np.array_equal(read_rgb(tmp_path / "x.png").permute(1, 2, 0).numpy(), GRADIENT)
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "cut"])
