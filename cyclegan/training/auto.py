@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,29 @@ import torch
 import yaml
 
 from cyclegan.config import Config
+from cyclegan.training import checkpoint
+from cyclegan.training.speed import can_compile
 
 MOST_WORKERS = 8
 UNTRIED = ("adain", "fast_style", "linear", "variational")  # in bf16: they compare statistics of features
 
 
-def with_speed(config: Config, device: torch.device, afresh: bool = False) -> tuple[Config, str | None]:
+def with_speed(config: Config, device: torch.device, begun: Sequence[Path] = ()) -> tuple[Config, str | None]:
     """The run with what `speed: auto` leaves open filled in, and a line that says what was chosen.
 
-    A run that goes on, not `afresh`, keeps what it began with, wherever that is; what options give is never changed.
+    A run that goes on keeps what it began with, wherever that was: in the first of the folders `begun`, of runs or
+    states, that tells. What options give is never changed.
     """
     if config.speed.choice != "auto":
         return config, None
-    chosen = (None if afresh else _kept(config.folder / "config.yaml")) or chosen_speed(config, device)
+    kept = next(filter(None, map(_kept, begun)), None)
+    chosen = kept or chosen_speed(config, device)
     open_ = {key: value for key, value in chosen.items() if key not in config.speed.model_fields_set}
     workers = config.data.workers if "workers" in config.data.model_fields_set else new_workers(device)
     speed, data = config.speed.model_copy(update=open_), config.data.model_copy(update={"workers": workers})
     words = [f"{key}={value}" for key, value in speed.model_dump(exclude={"choice"}).items() if value]
-    line = f"speed: auto on {_name(device)}: {', '.join([*words, f'data.workers={workers}'])} (speed=plain for float32)"
+    source = "as the run began" if kept else f"on {_name(device)}"
+    line = f"speed: auto {source}: {', '.join([*words, f'data.workers={workers}'])} (speed=plain for float32)"
     return config.model_copy(update={"speed": speed, "data": data}), line
 
 
@@ -48,7 +52,7 @@ def chosen_speed(config: Config, device: torch.device) -> dict[str, Any]:
     return {
         "precision": launched if launched != "no" else "bf16" if fast else "no",
         "channels_last": fast and gpu,
-        "compile": gpu and one_size and not twice and not config.deterministic and _can_compile(),
+        "compile": gpu and one_size and not twice and not config.deterministic and can_compile(device),
         "tf32": False,
         "checkpointing": False,
     }
@@ -61,11 +65,16 @@ def new_workers(device: torch.device) -> int:
     return 1 if device.type == "cpu" else max(1, min(MOST_WORKERS, share - 1))
 
 
-def _kept(path: Path) -> dict[str, Any] | None:
-    """What the run chose when it began."""
-    if not path.exists():
+def _kept(folder: Path) -> dict[str, Any] | None:
+    """What the run of that folder, or of that state, chose when it began."""
+    try:
+        if (folder / "manifest.json").exists():
+            about = checkpoint.read_manifest(folder)["config"]
+        else:
+            about = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError):  # what is wrong is said by who resumes
         return None
-    speed = yaml.safe_load(path.read_text(encoding="utf-8")).get("speed", {})
+    speed = about.get("speed", {})
     return {key: value for key, value in speed.items() if key != "choice"} if speed.get("choice") == "auto" else None
 
 
@@ -82,11 +91,6 @@ def _flags() -> set[str]:
     except OSError:  # not Linux: plain
         return set()
     return next((set(line.split()) for line in lines if line.startswith("flags")), set())
-
-
-def _can_compile() -> bool:
-    """Triton is there, and a compiler for what it generates."""
-    return importlib.util.find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
 
 
 def _name(device: torch.device) -> str:

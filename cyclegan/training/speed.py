@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 
 import torch
 
@@ -30,6 +32,8 @@ def check_speed(config: Config, device: torch.device) -> None:
         raise ConfigError("speed.compile: cannot differentiate twice, which algorithm.adversarial=wgan-gp needs")
     if speed.compile and config.algorithm.get("r1"):
         raise ConfigError("speed.compile: cannot differentiate twice, which algorithm.r1 needs")
+    if speed.compile and not can_compile(device):
+        raise ConfigError("speed.compile: no compiler here (a GPU needs Triton too); go on with speed.compile=false")
     if "fp16" in asked and (config.algorithm.get("r1") or config.algorithm.get("adversarial") == "wgan-gp"):
         raise ConfigError(
             "speed.precision: fp16 is too coarse for gradients of gradients (r1, wgan-gp); use bf16 or no"
@@ -39,6 +43,14 @@ def check_speed(config: Config, device: torch.device) -> None:
             f"deterministic: {option} pads by reflection, which has no deterministic gradient on a GPU; "
             "choose another (generator.padding=zero or replicate)"
         )
+
+
+def can_compile(device: torch.device) -> bool:
+    """A compiler is there for what torch.compile generates; for GPUs it generates with Triton."""
+    if device.type == "cuda":
+        found = any(map(shutil.which, (os.environ.get("CC", ""), "cc", "gcc", "clang")))
+        return found and importlib.util.find_spec("triton") is not None
+    return device.type != "cpu" or any(map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl")))
 
 
 def _reflection(config: Config) -> str | None:

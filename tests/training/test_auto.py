@@ -20,7 +20,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 def machine(monkeypatch):
     """A CPU with AMX, and an Ampere with Triton."""
     monkeypatch.setattr(auto, "_flags", lambda: {"sse2", "amx_bf16"})
-    monkeypatch.setattr(auto, "_can_compile", lambda: True)
+    monkeypatch.setattr(auto, "can_compile", lambda _: True)
     monkeypatch.setattr(auto, "_name", str)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
@@ -28,7 +28,7 @@ def machine(monkeypatch):
 
 def chosen(options: dict, device: torch.device = CPU, *overrides: str, afresh: bool = False) -> Config:
     config = complete_config(load_config({"name": "x", "speed": "auto", **options}, overrides))
-    return auto.with_speed(config, device, afresh)[0]
+    return auto.with_speed(config, device, [] if afresh else [config.folder])[0]
 
 
 def test_devices_get_what_is_fast_on_them():
@@ -93,9 +93,22 @@ def test_a_run_says_and_keeps_what_it_chose(options: dict, monkeypatch, capsys):
     monkeypatch.setattr(auto, "_flags", set)  # another machine
     train(merged({**short, "speed": "auto"}, training={"max_images": 4}))
     assert load_config(folder / "config.yaml").speed.precision == "bf16"
-    assert "speed.precision" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "speed.precision" not in said and "speed: auto as the run began: precision=bf16" in said
     again = {"results": options["results"], "name": "tiny"}
     assert chosen(again).speed.precision == "bf16" and chosen(again, afresh=True).speed.precision == "no"
+
+
+@pytest.mark.parametrize("part", ["", "state/000000002"])
+def test_a_run_that_goes_on_from_another_keeps_what_that_one_chose(options: dict, part: str, monkeypatch, capsys):
+    short = merged({**options, "speed": "auto"}, training={"max_images": 2}, logging={"samples": 0})
+    other = train(short) / part
+    monkeypatch.setattr(auto, "_flags", set)  # another machine
+    longer = merged({**short, "name": "branch"}, training={"max_images": 4})
+    folder = train(longer, resume=str(other))
+    assert load_config(folder / "config.yaml").speed.precision == "bf16"
+    assert "speed.precision" not in capsys.readouterr().out
+    assert load_config(train(longer, resume="none") / "config.yaml").speed.precision == "no"
 
 
 def test_a_run_that_was_plain_is_told_of_its_new_precision(options: dict, capsys):

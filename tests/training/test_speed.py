@@ -11,7 +11,7 @@ from cyclegan.algorithms import complete_config
 from cyclegan.config import ConfigError, load_config
 from cyclegan.training.journal import read_metrics
 from cyclegan.training.loop import train
-from cyclegan.training.speed import check_speed
+from cyclegan.training.speed import can_compile, check_speed
 from tests.conftest import merged
 from tests.training.test_loop import weights_of
 
@@ -102,6 +102,17 @@ def test_reflection_is_not_deterministic_on_a_gpu(changes: dict, option: str):
     with pytest.raises(ConfigError, match=f"deterministic: {option}"):
         check_speed(config, torch.device("cuda"))
     check_speed(config, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_compiling_without_a_compiler_is_refused(device: str, monkeypatch):
+    config = complete_config(load_config({"name": "x", "speed": {"compile": True}}))
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(ConfigError, match=r"speed\.compile: no compiler here"):
+        check_speed(config, torch.device(device))
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # no Triton
+    assert (can_compile(torch.device("cpu")), can_compile(torch.device("cuda"))) == (True, False)
 
 
 def test_fp16_is_too_coarse_for_gradients_of_gradients():
