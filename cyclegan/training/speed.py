@@ -20,6 +20,8 @@ def check_speed(config: Config, device: torch.device) -> None:
     """
     speed, gpu = config.speed, device.type != "cpu"
     asked = (speed.precision, os.environ.get("ACCELERATE_MIXED_PRECISION"))
+    if (speed.precision or asked[1]) == "fp8":
+        raise ConfigError("speed.precision: not fp8, which accelerate launch asks for; choices: no, fp16, bf16")
     if "fp16" in asked and not gpu:
         raise ConfigError("speed.precision: fp16 needs a GPU; on a CPU use bf16 or no")
     if speed.tf32 and speed.precision == "fp64":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -102,6 +103,14 @@ def test_reflection_is_not_deterministic_on_a_gpu(changes: dict, option: str):
     with pytest.raises(ConfigError, match=f"deterministic: {option}"):
         check_speed(config, torch.device("cuda"))
     check_speed(config, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("choice", ["plain", "auto"])
+def test_fp8_of_accelerate_launch_is_refused_before_anything_is_written(choice: str, options: dict, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp8")
+    with pytest.raises(ConfigError, match=r"speed\.precision: .*fp8"):
+        train({**options, "speed": choice})
+    assert not (Path(options["results"]) / "tiny").exists()
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
