@@ -11,11 +11,12 @@ from typing import BinaryIO
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from cyclegan.data.images import ImageError, orientation_of
+from cyclegan.data.images import orientation_of
 
 # EXIF tags that tell about a picture and not how its file holds it (of a TIFF, Pillow gives those too): names and
 # descriptions, camera, resolution, program, time, artist, host, rating, copyright, EXIF and GPS parts, Windows' texts
 KEPT_TAGS = {269, 270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 33432, 34665, 34853, *range(40091, 40096)}
+JPEG_HOLDS = 65533  # bytes of EXIF
 PARTS = (34665, 34853)  # directories of their own: EXIF and GPS
 
 
@@ -64,11 +65,9 @@ def png_chunk(name: bytes, body: bytes) -> bytes:
 
 
 def splice(encoded: BinaryIO, format: str, exif: bytes) -> tuple[bytes, bytes]:
-    """What begins a PNG or JPEG and the EXIF that goes behind it; `encoded` stands at the rest. Raises ImageError."""
+    """What begins a PNG or JPEG and the EXIF that goes behind it; `encoded` stands at the rest."""
     if format == "PNG":
         return encoded.read(33), png_chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))  # behind IHDR
-    if len(exif) > 65533:
-        raise ImageError(f"{len(exif)} bytes of EXIF are more than a JPEG holds")
     return encoded.read(2), b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from cyclegan.data.images import ImageError
 from cyclegan.data.masks import check_size, read_mask
 from cyclegan.inference.banded_files import WRITTEN, is_plain, open_banded, read_banded, rows_of, vips, write_banded
+from cyclegan.inference.exif import JPEG_HOLDS
 from cyclegan.inference.picture_files import DEEP_FORMATS, FORMATS, Picture, count_pixels, pasted, with_bits
 from cyclegan.inference.scratch import release, scratch_array
 from cyclegan.inference.translate import translate_tensor
@@ -36,6 +37,8 @@ def translate_large(translator: Translator, job: Job, quality: int) -> bool:
         return False
     source = read_banded(image, job.source, translator.channels, translator.background, scratch)
     mask = _mask(job.mask, source.size, scratch) if job.mask else None
+    if source.exif and format == "JPEG" and len(source.exif) > JPEG_HOLDS:
+        raise ImageError(f"cannot write {job.target}: {len(source.exif)} bytes of EXIF are more than a JPEG holds")
     job.make_folder()
     result = _translated(translator, source, mask, format)
     try:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from cyclegan.data.images import ImageError
 from cyclegan.inference import banded_files, files, large_files, scratch
 from cyclegan.inference.banded_files import open_banded, read_banded, write_banded
 from cyclegan.inference.exif import about, png_chunk
@@ -185,6 +186,16 @@ def test_a_bigtiff_carries_exif(tmp_path, monkeypatch):
         assert image.getexif()[0x010F] == "Camera"
         assert image.getexif().get_ifd(0x8769)[36867] == WHEN
     assert np.array_equal(np.rint(read_picture(tmp_path / "a.tif").pixels * 65535), DEEP[..., :3])
+
+
+def test_more_exif_than_a_jpeg_holds_is_said_before_the_translation(generator, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(large_files, "_translated", lambda *_: pytest.fail("translated"))
+    tags = Image.Exif()
+    tags[0x010E] = "long " * 14_000
+    Image.fromarray(noise(70, 20)).save(tmp_path / "a.png", exif=tags)
+    translator = Translator(generator, tiling=Tiling(above=100, side=16))
+    with pytest.raises(ImageError, match=r"cannot write .*b\.jpg: 7\d{4} bytes of EXIF"):
+        large_files.translate_large(translator, Job(tmp_path / "a.png", tmp_path / "b.jpg"), 95)
 
 
 def test_exif_behind_the_pixels_of_a_png_is_found(tmp_path):
