@@ -23,7 +23,8 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Every benchmark, shortly: JSON beside the scripts. For figures to rely on, run each longer on a quiet machine (--help).
+# Every benchmark but styles.py (which needs weights and trained runs), shortly: JSON beside the scripts.
+# For figures to rely on, run each longer on a quiet machine (--help).
 bench: setup
 	$(BIN)/python benchmarks/step.py --size 128 --turns 1 --steps 2 --json benchmarks/step.json
 	$(BIN)/python benchmarks/data.py --turns 3 --pairs 64 --steps 2 --width 8 --json benchmarks/data.json
