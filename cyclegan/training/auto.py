@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,22 @@ MOST_WORKERS = 8
 UNTRIED = ("adain", "fast_style", "linear", "variational")  # in bf16: they compare statistics of features
 
 
-def with_speed(config: Config, device: torch.device, begun: Sequence[Path] = ()) -> tuple[Config, str | None]:
+def with_speed(
+    config: Config, device: torch.device, resume: str = "auto", restarted: bool = False
+) -> tuple[Config, str | None]:
     """The run with what `speed: auto` leaves open filled in, and a line that says what was chosen.
 
-    A run that goes on keeps what it began with, wherever that was: in the first of the folders `begun`, of runs or
-    states, that tells. What options give is never changed.
+    A run that goes on keeps what it began with, wherever that was; what options give is never changed.
+
+    Args:
+        config: the run
+        device: to train on
+        resume: as in `train`
+        restarted: by a scheduler, so that the run goes on if it has begun, whatever `resume` says
     """
     if config.speed.choice != "auto":
         return config, None
+    begun = [config.folder] * (resume == "auto" or restarted) + [Path(resume)] * (resume not in ("auto", "none"))
     kept = next(filter(None, map(_kept, begun)), None)
     chosen = kept or chosen_speed(config, device)
     open_ = {key: value for key, value in chosen.items() if key not in config.speed.model_fields_set}

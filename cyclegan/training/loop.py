@@ -78,7 +78,7 @@ def train(config: Config | dict[str, Any] | str | Path, resume: str = "auto") ->
     Diverged for losses that are no longer finite. A signal (SIGTERM, SIGINT, SIGUSR1) saves and raises SystemExit.
     """
     config = complete_config(config if isinstance(config, Config) else load_config(config))
-    config, choice = with_speed(config, found_device(), _begun(config, resume))
+    config, choice = with_speed(config, found_device(), resume, _was_restarted())
     with new_accelerator(config) as accelerator, Stopper(accelerator, config.training.max_time) as stopper:
         if choice and accelerator.is_main_process:
             tqdm.write(choice)
@@ -93,12 +93,6 @@ def train(config: Config | dict[str, Any] | str | Path, resume: str = "auto") ->
 def _was_restarted() -> bool:
     """By torchrun's --max-restarts or Slurm's requeue."""
     return any(int(os.environ.get(f"{by}_RESTART_COUNT") or 0) for by in ("TORCHELASTIC", "SLURM"))
-
-
-def _begun(config: Config, resume: str) -> list[Path]:
-    """Where to look for how the run began, if it goes on."""
-    own = [config.folder] if resume == "auto" or _was_restarted() else []
-    return own + [Path(resume)] * (resume not in ("auto", "none"))
 
 
 def _attempt(config: Config, accelerator: Accelerator, stopper: Stopper, resume: str) -> Rollback | None:

@@ -28,7 +28,7 @@ def machine(monkeypatch):
 
 def chosen(options: dict, device: torch.device = CPU, *overrides: str, afresh: bool = False) -> Config:
     config = complete_config(load_config({"name": "x", "speed": "auto", **options}, overrides))
-    return auto.with_speed(config, device, [] if afresh else [config.folder])[0]
+    return auto.with_speed(config, device, "none" if afresh else "auto")[0]
 
 
 def test_devices_get_what_is_fast_on_them():
