@@ -1,8 +1,8 @@
 """Pictures as they are before crop and flip, decoded and resized once, in a file that all workers and processes map.
 
-<domain>-<settings>.pixels holds the pixels of all pictures one after another, then a table of them (JSON), then where
-the table begins. It is written under another name and renamed when it is whole, and made anew where the names, sizes
-or times of the pictures are no longer those that the table tells.
+<domain>-<digest>.pixels holds the pixels of all pictures one after another, then a table of them (JSON), then where the
+table begins. It is written under another name and renamed when it is whole. The digest is of all that the pixels depend
+on, names, sizes and times of the pictures too: other pixels have another name, and who reads a file keeps it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ try:
 except ImportError:  # Windows: then each process makes its own, and the last one stays
     fcntl = None
 
-FORMAT = 1
+FORMAT = 2
 END = 8  # bytes at the end of the file: the place of the table
 AT_ONCE = 64  # pictures decoded before they are written
 
@@ -77,24 +77,25 @@ def new_cache(
 
     Raises ConfigError if the folder cannot be written to or is full.
     """
-    settings = {"folder": str(root.resolve()), **settings}
-    path = folder / f"{domain}-{_digest(json.dumps(settings, sort_keys=True))[:12]}.pixels"
     about = {
+        "folder": str(root.resolve()),
+        "settings": settings,
         "format": FORMAT,
         "versions": [cv2.__version__, torch.__version__, PIL.__version__],
-        "files": _digest("\n".join(_stamp(picture, root) for picture in files)),
+        "files": [_stamp(picture, root) for picture in files],
     }
+    path = folder / f"{domain}-{_digest(json.dumps(about, sort_keys=True))[:12]}.pixels"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder):
             table = _table(path)
-            if table is None or table["about"] != about:
-                table = _write(path, root, files, about, load)
+            if table is None:
+                table = _write(path, root, files, load)
     except OSError as error:
         raise ConfigError(
             f"data.cache: {folder}: {error.strerror or error}; name another folder there, or data.cache=false"
         ) from None
-    return Cache(path, {picture: table["pictures"][_name(picture, root)] for picture in files})
+    return Cache(path, {picture: table[_name(picture, root)] for picture in files})
 
 
 def _digest(text: str) -> str:
@@ -125,7 +126,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _table(path: Path) -> dict | None:
-    """{"about": …, "pictures": {name: {"start", "shape", "type"} or {"problem"}}}, None if there is no whole file."""
+    """{name: {"start", "shape", "type"} or {"problem"}}, None if there is no whole file."""
     try:
         with path.open("rb") as file:
             file.seek(-END, os.SEEK_END)
@@ -137,19 +138,19 @@ def _table(path: Path) -> dict | None:
         return None
 
 
-def _write(path: Path, root: Path, files: list[Path], about: dict, load: Callable[[Path], np.ndarray]) -> dict:
-    pictures: dict[str, dict] = {}
+def _write(path: Path, root: Path, files: list[Path], load: Callable[[Path], np.ndarray]) -> dict:
+    table: dict[str, dict] = {}
     with open_replacing(path) as file, ThreadPoolExecutor(os.cpu_count()) as threads:
         bar = tqdm(total=len(files), desc=f"data.cache: {path.name}", unit="img", disable=None)
         for first in range(0, len(files), AT_ONCE):
             some = files[first : first + AT_ONCE]
             for picture, pixels in zip(some, threads.map(lambda picture: _loaded(load, picture), some), strict=True):
-                pictures[_name(picture, root)] = _append(file, pixels)
+                table[_name(picture, root)] = _append(file, pixels)
             if first == 0:
                 need_space(path.parent, file.tell() * (len(files) - len(some)) // len(some))
             bar.update(len(some))
         bar.close()
-        table, start = {"about": about, "pictures": pictures}, file.tell()
+        start = file.tell()
         file.write(json.dumps(table).encode())
         file.write(start.to_bytes(END, "little"))
     return table

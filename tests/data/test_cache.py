@@ -76,8 +76,19 @@ def test_changed_pictures_are_read_anew(change: str, pictures: Path):
     else:
         file.unlink()
     assert same(items(dataset(pictures)), items(dataset(pictures, False)))
-    changed = [name for name, inode in written(pictures).items() if before[name] != inode]
+    changed = [name for name, inode in written(pictures).items() if before.get(name) != inode]
     assert [name[0] for name in changed] == ["A"]
+
+
+@pytest.mark.parametrize("change", ["limit", "one more", "one less"])
+def test_a_reader_keeps_its_pictures_when_another_run_makes_a_cache_of_others(change: str, pictures: Path):
+    early, expected = dataset(pictures), items(dataset(pictures, False))
+    if change == "one more":
+        write_pictures(pictures / "trainA" / "0", 1, side=50, seed=9)
+    elif change == "one less":
+        (pictures / "trainA" / "00.png").rename(pictures / "gone.png")
+    dataset(pictures, limit=3 if change == "limit" else None)
+    assert same(items(early), expected)
 
 
 def test_other_sizes_have_a_cache_of_their_own(pictures: Path):
