@@ -38,7 +38,7 @@ AT_ONCE = 64  # pictures decoded before they are written
 
 
 class Cache:
-    """`cache[path]` gives a picture's pixels. Opened in each process that reads, when it first does.
+    """`cache[path]` gives a picture's pixels, if `path in cache`. Opened in each process that reads, when it first does.
 
     Args:
         path: the file
@@ -49,11 +49,13 @@ class Cache:
         self.path, self.entries = path, entries
         self.pixels: np.memmap | None = None
 
+    def __contains__(self, picture: Path) -> bool:
+        """Not so for a picture that could not be read: whatever was wrong may have passed."""
+        return picture in self.entries
+
     def __getitem__(self, picture: Path) -> np.ndarray:
-        """(height, width, channels), not to be written to. Raises ImageError for a picture that could not be read."""
+        """(height, width, channels), not to be written to."""
         entry = self.entries[picture]
-        if "problem" in entry:
-            raise ImageError(entry["problem"])
         if self.pixels is None:
             self.pixels = np.memmap(self.path, np.uint8, "r")
         size = np.dtype(entry["type"]).itemsize * int(np.prod(entry["shape"]))
@@ -95,7 +97,7 @@ def new_cache(
         raise ConfigError(
             f"data.cache: {folder}: {error.strerror or error}; name another folder there, or data.cache=false"
         ) from None
-    return Cache(path, {picture: table[_name(picture, root)] for picture in files})
+    return Cache(path, {picture: table[name] for picture in files if (name := _name(picture, root)) in table})
 
 
 def _digest(text: str) -> str:
@@ -126,7 +128,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _table(path: Path) -> dict | None:
-    """{name: {"start", "shape", "type"} or {"problem"}}, None if there is no whole file."""
+    """{name: {"start", "shape", "type"}} of the pictures that could be read, None if there is no whole file."""
     try:
         with path.open("rb") as file:
             file.seek(-END, os.SEEK_END)
@@ -145,7 +147,8 @@ def _write(path: Path, root: Path, files: list[Path], load: Callable[[Path], np.
         for first in range(0, len(files), AT_ONCE):
             some = files[first : first + AT_ONCE]
             for picture, pixels in zip(some, threads.map(lambda picture: _loaded(load, picture), some), strict=True):
-                table[_name(picture, root)] = _append(file, pixels)
+                if pixels is not None:
+                    table[_name(picture, root)] = _append(file, pixels)
             if first == 0:
                 need_space(path.parent, file.tell() * (len(files) - len(some)) // len(some))
             bar.update(len(some))
@@ -156,16 +159,14 @@ def _write(path: Path, root: Path, files: list[Path], load: Callable[[Path], np.
     return table
 
 
-def _loaded(load: Callable[[Path], np.ndarray], picture: Path) -> np.ndarray | str:
+def _loaded(load: Callable[[Path], np.ndarray], picture: Path) -> np.ndarray | None:
     try:
         return load(picture)
-    except ImageError as error:
-        return str(error)
+    except ImageError:
+        return None
 
 
-def _append(file: BinaryIO, pixels: np.ndarray | str) -> dict:
-    if isinstance(pixels, str):
-        return {"problem": pixels}
+def _append(file: BinaryIO, pixels: np.ndarray) -> dict:
     file.write(bytes(-file.tell() % 64))  # floats want their place
     entry = {"start": file.tell(), "shape": pixels.shape, "type": str(pixels.dtype)}
     file.write(np.ascontiguousarray(pixels).data)

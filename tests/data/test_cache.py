@@ -15,7 +15,8 @@ from cyclegan.config import ConfigError, Data
 from cyclegan.data import cache as module
 from cyclegan.data.dataset import Draw, EpochBatches, UnpairedDataset, new_loader
 from cyclegan.data.folders import find_split
-from cyclegan.data.images import find_images
+from cyclegan.data.images import ImageError, find_images
+from cyclegan.data.transforms import Transform
 from tests.conftest import write_pictures
 
 RESIZES = ["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "zoom_and_crop", "none"]
@@ -146,6 +147,17 @@ def test_damaged_pictures_are_told_as_without_it(pictures: Path):
     plain, cached = items(dataset(pictures, False)), items(dataset(pictures))
     assert same(plain, cached) and [i["skipped"] for i in plain] == [i["skipped"] for i in cached]
     assert any(item["skipped"] for item in cached)
+
+
+def test_a_picture_that_could_not_be_read_for_a_while_is_read_again(pictures: Path, monkeypatch):
+    def refused(*_) -> None:
+        raise ImageError("permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Transform, "_load", refused)
+        dataset(pictures)
+    cached = items(dataset(pictures))
+    assert same(cached, items(dataset(pictures, False))) and not any(item["skipped"] for item in cached)
 
 
 def test_a_moved_data_set_keeps_its_pictures_apart(pictures: Path, tmp_path: Path):
