@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -34,7 +35,8 @@ except ImportError:  # Windows: then each process makes its own, and the last on
 
 FORMAT = 2
 END = 8  # bytes at the end of the file: the place of the table
-AT_ONCE = 64  # pictures decoded before they are written
+AT_ONCE = 64  # pictures decoded before they are written, at most,
+MEMORY = 2**28  # and as soon as they have so many bytes, no more are begun
 
 
 class Cache:
@@ -142,24 +144,45 @@ def _table(path: Path) -> dict | None:
 
 def _write(path: Path, root: Path, files: list[Path], load: Callable[[Path], np.ndarray]) -> dict:
     table: dict[str, dict] = {}
-    with open_replacing(path) as file, ThreadPoolExecutor(os.cpu_count()) as threads:
-        bar = tqdm(total=len(files), desc=f"data.cache: {path.name}", unit="img", disable=None)
-        for first in range(0, len(files), AT_ONCE):
-            some = files[first : first + AT_ONCE]
-            for picture, pixels in zip(some, threads.map(lambda picture: _loaded(load, picture), some), strict=True):
-                if pixels is not None:
-                    table[_name(picture, root)] = _append(file, pixels)
-            if first == 0:
-                need_space(path.parent, file.tell() * (len(files) - len(some)) // len(some))
-            bar.update(len(some))
-        bar.close()
+    bar = tqdm(_loaded(files, load), f"data.cache: {path.name}", len(files), unit="img", disable=None)
+    with open_replacing(path) as file:
+        for number, (picture, pixels) in enumerate(bar, 1):
+            if pixels is not None:
+                table[_name(picture, root)] = _append(file, pixels)
+            if number % AT_ONCE == 0:
+                need_space(path.parent, file.tell() * (len(files) - number) // number)
         start = file.tell()
         file.write(json.dumps(table).encode())
         file.write(start.to_bytes(END, "little"))
     return table
 
 
-def _loaded(load: Callable[[Path], np.ndarray], picture: Path) -> np.ndarray | None:
+def _loaded(files: list[Path], load: Callable[[Path], np.ndarray]) -> Iterator[tuple[Path, np.ndarray | None]]:
+    """Each picture and its pixels, in order, decoded ahead by all cores; None for one that cannot be read."""
+    waiting: deque[tuple[Path, Future]] = deque()
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as threads:
+        for picture in files:
+            while waiting and not _room(waiting, cores):
+                yield _first(waiting)
+            waiting.append((picture, threads.submit(_load, load, picture)))
+        while waiting:
+            yield _first(waiting)
+
+
+def _room(waiting: deque[tuple[Path, Future]], cores: int) -> bool:
+    """For one more: no more than two of each core begun, and what is decoded within MEMORY."""
+    done = [future.result() for _, future in waiting if future.done()]
+    held = sum(pixels.nbytes for pixels in done if pixels is not None)
+    return len(waiting) < AT_ONCE and len(waiting) - len(done) < 2 * cores and held < MEMORY
+
+
+def _first(waiting: deque[tuple[Path, Future]]) -> tuple[Path, np.ndarray | None]:
+    picture, future = waiting.popleft()
+    return picture, future.result()
+
+
+def _load(load: Callable[[Path], np.ndarray], picture: Path) -> np.ndarray | None:
     try:
         return load(picture)
     except ImageError:

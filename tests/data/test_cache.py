@@ -108,8 +108,8 @@ def test_half_a_file_is_made_anew(left: float, pictures: Path):
 
 
 def _slowly(root: Path) -> None:
-    loaded = module._loaded
-    module._loaded = lambda load, picture: (time.sleep(0.5), loaded(load, picture))[1]
+    load = module._load
+    module._load = lambda *picture: (time.sleep(0.5), load(*picture))[1]
     dataset(root)
 
 
@@ -173,6 +173,23 @@ def test_a_folder_that_cannot_be_written_to_is_named(pictures: Path):
     (pictures / "file").write_text("")
     with pytest.raises(ConfigError, match=r"data\.cache: .*file.*data\.cache=false"):
         dataset(pictures, pictures / "file" / "below")
+
+
+def test_large_pictures_are_not_decoded_far_ahead_of_the_disk(pictures: Path, monkeypatch):
+    write_pictures(pictures / "trainA" / "more", 20)
+    append, load, decoded, ahead = module._append, Transform._load, [], []
+
+    def slow_append(*picture) -> dict:
+        time.sleep(0.005)
+        ahead.append(len(decoded) - len(ahead))
+        return append(*picture)
+
+    monkeypatch.setattr(Transform, "_load", lambda self, path: (load(self, path), decoded.append(path))[0])
+    monkeypatch.setattr(module, "_append", slow_append)
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(module, "MEMORY", 1)
+    dataset(pictures)
+    assert len(decoded) == 29 and max(ahead) <= 3
 
 
 def test_a_full_disk_is_told_before_it_is_full(pictures: Path, monkeypatch):
