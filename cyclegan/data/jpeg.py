@@ -13,8 +13,12 @@ import numpy as np
 from PIL import Image
 
 FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive
-# EXIF's tag of the orientation, one short number, in either order of bytes; 1 is upright.
-TURNED = re.compile(rb"\x01\x12\x00\x03\x00\x00\x00\x01\x00[^\x01]|\x12\x01\x03\x00\x01\x00\x00\x00[^\x01]\x00", re.S)
+# EXIF's tag of the orientation, one short number, in either order of bytes, and XMP's; 1 is upright.
+TURNED = re.compile(
+    rb"\x01\x12\x00\x03\x00\x00\x00\x01\x00[^\x01]|\x12\x01\x03\x00\x01\x00\x00\x00[^\x01]\x00|"
+    rb"""tiff:Orientation(?:="|>)[^1]""",
+    re.S,
+)
 MARGIN = 3  # a picture is decoded to no less than so many times the sides that are wanted
 
 
@@ -47,7 +51,7 @@ def upright_colour(data: bytes) -> tuple[int, int] | None:
             bits, height, width, channels = struct.unpack_from(">BHHB", data, place + 4)
             plain = (bits, channels) == (8, 3) and 0 < height * width <= Image.MAX_IMAGE_PIXELS
             return (height, width) if plain else None
-        if marker == 0xE1 and data[place + 4 : place + 8] == b"Exif" and TURNED.search(data, place, place + length):
+        if marker == 0xE1 and TURNED.search(data, place, place + 2 + length):
             return None
         place += 2 + length
     return None

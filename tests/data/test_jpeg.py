@@ -54,6 +54,18 @@ def test_a_turned_picture_is_left_to_pillow(orientation: int, order: str, tmp_pa
     assert Reader(Data(), "A")(tmp_path / "x.jpg").shape[:2] == ((37, 53) if orientation == 3 else (53, 37))
 
 
+@pytest.mark.parametrize("form", ['<x tiff:Orientation="6"/>', "<tiff:Orientation>6</tiff:Orientation>"])
+def test_a_picture_turned_by_xmp_is_left_to_pillow(form: str, tmp_path: Path):
+    photograph(53, 37).save(tmp_path / "x.jpg", xmp=form.encode())
+    assert read_jpeg(tmp_path / "x.jpg") is None
+    assert Reader(Data(), "A")(tmp_path / "x.jpg").shape == read_image(tmp_path / "x.jpg").shape == (53, 37, 3)
+
+
+def test_xmp_that_says_upright_turns_nothing(tmp_path: Path):
+    photograph(53, 37).save(tmp_path / "x.jpg", xmp=b'<x tiff:Orientation="1"/>')
+    assert np.array_equal(read_jpeg(tmp_path / "x.jpg"), read_image(tmp_path / "x.jpg"))
+
+
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
 def test_grey_and_cmyk_are_left_to_pillow(mode: str, tmp_path: Path):
     photograph(20, 20).convert(mode).save(tmp_path / "x.jpg")
