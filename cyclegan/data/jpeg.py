@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 from collections.abc import Callable
@@ -49,7 +50,7 @@ def upright_colour(data: bytes) -> tuple[int, int] | None:
         marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
         if marker in FRAMES:
             bits, height, width, channels = struct.unpack_from(">BHHB", data, place + 4)
-            plain = (bits, channels) == (8, 3) and 0 < height * width <= Image.MAX_IMAGE_PIXELS
+            plain = (bits, channels) == (8, 3) and 0 < height * width <= (Image.MAX_IMAGE_PIXELS or math.inf)
             return (height, width) if plain else None
         if marker == 0xE1 and TURNED.search(data, place, place + 2 + length):
             return None

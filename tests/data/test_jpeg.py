@@ -44,6 +44,13 @@ def test_pixels_are_pillows(how: dict, tmp_path: Path):
     assert np.array_equal(read_jpeg(tmp_path / "x.jpg"), read_image(tmp_path / "x.jpg"))
 
 
+@pytest.mark.parametrize(("most", "fast"), [(53 * 37, True), (53 * 37 - 1, False), (None, True)])
+def test_pillows_limit_of_pixels_holds(most: int | None, fast: bool, tmp_path: Path, monkeypatch):
+    photograph(53, 37).save(tmp_path / "x.jpg")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
+    assert (read_jpeg(tmp_path / "x.jpg") is not None) == fast
+
+
 @pytest.mark.parametrize("order", ["little", "big"])
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 def test_a_turned_picture_is_left_to_pillow(orientation: int, order: str, tmp_path: Path):
