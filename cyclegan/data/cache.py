@@ -35,6 +35,7 @@ except ImportError:  # Windows: then each process makes its own, and the last on
 
 FORMAT = 2
 END = 8  # bytes at the end of the file: the place of the table
+BEGUN = "pixels-"  # begins the name of a file that is not whole yet
 AT_ONCE = 64  # pictures decoded before they are written, at most,
 MEMORY = 2**28  # and as soon as they have so many bytes, no more are begun
 
@@ -124,7 +125,7 @@ def _alone(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as lock:
         if fcntl:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            for begun in folder.glob(".*.part"):
+            for begun in folder.glob(f".{BEGUN}*.part"):
                 begun.unlink()
         yield
 
@@ -145,7 +146,7 @@ def _table(path: Path) -> dict | None:
 def _write(path: Path, root: Path, files: list[Path], load: Callable[[Path], np.ndarray]) -> dict:
     table: dict[str, dict] = {}
     bar = tqdm(_loaded(files, load), f"data.cache: {path.name}", len(files), unit="img", disable=None)
-    with open_replacing(path) as file:
+    with open_replacing(path, BEGUN) as file:
         for number, (picture, pixels) in enumerate(bar, 1):
             if pixels is not None:
                 table[_name(picture, root)] = _append(file, pixels)

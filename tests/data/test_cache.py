@@ -17,6 +17,7 @@ from cyclegan.data.dataset import Draw, EpochBatches, UnpairedDataset, new_loade
 from cyclegan.data.folders import find_split
 from cyclegan.data.images import ImageError, find_images
 from cyclegan.data.transforms import Transform
+from cyclegan.whole_files import open_replacing
 from tests.conftest import write_pictures
 
 RESIZES = ["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "zoom_and_crop", "none"]
@@ -123,6 +124,15 @@ def test_a_process_killed_while_it_writes_leaves_nothing_in_the_way(pictures: Pa
     assert not written(pictures)
     assert same(items(dataset(pictures)), items(dataset(pictures, False)))
     assert not list((pictures / ".cache").glob(".*.part"))
+
+
+def test_what_others_write_in_its_folder_stays(pictures: Path, tmp_path: Path):
+    (tmp_path / "kept").mkdir()
+    with open_replacing(tmp_path / "kept" / "latest.pt") as file:
+        file.write(b"half")
+        dataset(pictures, tmp_path / "kept")
+        file.write(b" and half")
+    assert (tmp_path / "kept" / "latest.pt").read_bytes() == b"half and half"
 
 
 def test_one_writes_while_others_wait(pictures: Path):
