@@ -80,7 +80,7 @@ def new_cache(
         settings: what `load` makes of a picture depends on
         load: gives the pixels of a picture, uint8 or float32
 
-    Raises ConfigError if the folder cannot be written to or is full.
+    Raises ConfigError if there is none that fits and the folder cannot be written to or is full.
     """
     about = {
         "folder": str(root.resolve()),
@@ -91,11 +91,13 @@ def new_cache(
     }
     path = folder / f"{domain}-{_digest(json.dumps(about, sort_keys=True))[:12]}.pixels"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
-            table = _table(path)
-            if table is None:
-                table = _write(path, root, files, load)
+        table = _table(path)
+        if table is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _alone(folder):
+                table = _table(path)
+                if table is None:
+                    table = _write(path, root, files, load)
     except OSError as error:
         raise ConfigError(
             f"data.cache: {folder}: {error.strerror or error}; name another folder there, or data.cache=false"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -200,6 +201,18 @@ def test_large_pictures_are_not_decoded_far_ahead_of_the_disk(pictures: Path, mo
     monkeypatch.setattr(module, "MEMORY", 1)
     dataset(pictures)
     assert len(decoded) == 29 and max(ahead) <= 3
+
+
+def test_a_whole_cache_is_used_where_nothing_can_be_written(pictures: Path, monkeypatch):
+    dataset(pictures)
+
+    def refused(*_) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for name in ("_alone", "open_replacing"):
+        monkeypatch.setattr(module, name, refused)
+    monkeypatch.setattr(Path, "mkdir", refused)
+    assert same(items(dataset(pictures)), items(dataset(pictures, False)))
 
 
 def test_a_full_disk_is_told_before_it_is_full(pictures: Path, monkeypatch):
