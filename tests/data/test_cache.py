@@ -136,21 +136,22 @@ def test_what_others_write_in_its_folder_stays(pictures: Path, tmp_path: Path):
     assert (tmp_path / "kept" / "latest.pt").read_bytes() == b"half and half"
 
 
-def test_one_writes_while_others_wait(pictures: Path):
-    context = multiprocessing.get_context("fork")
-    inodes = context.Queue()
+def test_one_writes_while_others_wait(pictures: Path, monkeypatch):
+    context, write = multiprocessing.get_context("fork"), module._write
+    made = context.Value("i", 0)
 
-    def take() -> None:
-        dataset(pictures)
-        inodes.put(sorted(written(pictures).items()))
+    def counted(*args) -> dict:
+        with made.get_lock():
+            made.value += 1
+        return write(*args)
 
-    processes = [context.Process(target=take) for _ in range(3)]
+    monkeypatch.setattr(module, "_write", counted)
+    processes = [context.Process(target=_slowly, args=(pictures,)) for _ in range(3)]
     for process in processes:
         process.start()
-    found = [inodes.get(timeout=30) for _ in processes]
     for process in processes:
         process.join()
-    assert found[0] == found[1] == found[2]
+    assert [process.exitcode for process in processes] == [0, 0, 0] and made.value == 2  # A's and B's
 
 
 def test_damaged_pictures_are_told_as_without_it(pictures: Path):
