@@ -41,7 +41,7 @@ MEMORY = 2**28  # and as soon as they have so many bytes, no more are begun
 
 
 class Cache:
-    """`cache[path]` gives a picture's pixels, if `path in cache`. Opened in each process that reads, when it first does.
+    """`cache[path]` gives the pixels of a picture that is in it. Opened in each process that reads, when it first does.
 
     Args:
         path: the file

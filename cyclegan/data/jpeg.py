@@ -20,11 +20,13 @@ TURNED = re.compile(
     rb"""tiff:Orientation(?:="|>)[^1]""",
     re.S,
 )
+MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # that may not be among pixels
 MARGIN = 3  # a picture is decoded to no less than so many times the sides that are wanted
 
 
 def read_jpeg(path: Path, size_for: Callable[[int, int], tuple[int, int]] | None = None) -> np.ndarray | None:
-    """(height, width, 3) uint8 as of `read_image`, None if the file is anything but a plain, sound colour JPEG.
+    """(height, width, 3) uint8 as of `read_image`, None if the file is anything but a plain colour JPEG, or damaged as
+    Pillow refuses it. (Damage that Pillow takes, as grey or shifted blocks, passes here too.)
 
     Args:
         size_for: gives the sides in which a picture of (height, width) is wanted; one far larger is decoded at a half,
@@ -37,7 +39,8 @@ def read_jpeg(path: Path, size_for: Callable[[int, int], tuple[int, int]] | None
             return None
         factor = _factor(sides, size_for(*sides)) if size_for else 1
         if factor == 1:
-            return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)  # None of what is damaged
+            sound = _ends_behind_its_pixels(data)
+            return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if sound else None
         return _reduced(data, sides, factor)
     except (OSError, cv2.error):  # Pillow will say what is wrong
         return None
@@ -56,6 +59,12 @@ def upright_colour(data: bytes) -> tuple[int, int] | None:
             return None
         place += 2 + length
     return None
+
+
+def _ends_behind_its_pixels(data: bytes) -> bool:
+    """Whether no other marker is among the pixels of the last scan: OpenCV only warns of one and fills up with grey."""
+    marker = MARKER.search(data, data.rfind(b"\xff\xda") + 2)
+    return marker is not None and marker[0] == b"\xff\xd9"
 
 
 def _factor(sides: tuple[int, int], wanted: tuple[int, int]) -> int:

@@ -36,6 +36,7 @@ def turned(orientation: int) -> Image.Exif:
         {"exif": turned(1)},
         {"dpi": (72, 72), "comment": b"x" * 300},
         {"keep_rgb": True},
+        {"restart_marker_blocks": 2},
     ],
     ids=lambda how: " ".join(how) or "plain",
 )
@@ -77,6 +78,23 @@ def test_xmp_that_says_upright_turns_nothing(tmp_path: Path):
 def test_grey_and_cmyk_are_left_to_pillow(mode: str, tmp_path: Path):
     photograph(20, 20).convert(mode).save(tmp_path / "x.jpg")
     assert read_jpeg(tmp_path / "x.jpg") is None and Reader(Data(), "A")(tmp_path / "x.jpg").shape == (20, 20, 3)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_of_files_with_changed_bytes_those_are_refused_that_pillow_refuses(progressive: bool, tmp_path: Path):
+    photograph(128, 128).save(tmp_path / "x.jpg", quality=98, progressive=progressive)
+    whole, random, refused = (tmp_path / "x.jpg").read_bytes(), np.random.default_rng(0), 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in random.integers(2, len(whole), 5):
+            damaged[place] = random.choice([0xFF, random.integers(256)])
+        (tmp_path / "x.jpg").write_bytes(damaged)
+        try:
+            read_image(tmp_path / "x.jpg")
+        except ImageError:
+            refused += 1
+            assert read_jpeg(tmp_path / "x.jpg") is None
+    assert refused > 10
 
 
 @pytest.mark.parametrize("length", [0, 2, 30, 400, 900])
