@@ -11,10 +11,13 @@ from typing import BinaryIO
 
 
 @contextmanager
-def open_replacing(path: Path | str) -> Iterator[BinaryIO]:
-    """A file to write into, which takes `path`'s place when the block ends well and vanishes when it does not."""
+def open_replacing(path: Path | str, mark: str = "") -> Iterator[BinaryIO]:
+    """A file to write into, which takes `path`'s place when the block ends well and vanishes when it does not.
+
+    mark: begins its name until then, so that what a killed process left can be told apart
+    """
     path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{mark}{secrets.token_hex(4)}.part")
     try:
         with temporary.open("xb") as file:
             yield file

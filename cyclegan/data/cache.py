@@ -1,8 +1,8 @@
 """Pictures as they are before crop and flip, decoded and resized once, in a file that all workers and processes map.
 
-<domain>-<settings>.pixels holds the pixels of all pictures one after another, then a table of them (JSON), then where
-the table begins. It is written under another name and renamed when it is whole, and made anew where the names, sizes
-or times of the pictures are no longer those that the table tells.
+<domain>-<digest>.pixels holds the pixels of all pictures one after another, then a table of them (JSON), then where the
+table begins. It is written under another name and renamed when it is whole. The digest is of all that the pixels depend
+on, names, sizes and times of the pictures too: other pixels have another name, and who reads a file keeps it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -32,13 +33,15 @@ try:
 except ImportError:  # Windows: then each process makes its own, and the last one stays
     fcntl = None
 
-FORMAT = 1
+FORMAT = 2
 END = 8  # bytes at the end of the file: the place of the table
-AT_ONCE = 64  # pictures decoded before they are written
+BEGUN = "pixels-"  # begins the name of a file that is not whole yet
+AT_ONCE = 64  # pictures decoded before they are written, at most,
+MEMORY = 2**28  # and as soon as they have so many bytes, no more are begun
 
 
 class Cache:
-    """`cache[path]` gives a picture's pixels. Opened in each process that reads, when it first does.
+    """`cache[path]` gives the pixels of a picture that is in it. Opened in each process that reads, when it first does.
 
     Args:
         path: the file
@@ -49,11 +52,13 @@ class Cache:
         self.path, self.entries = path, entries
         self.pixels: np.memmap | None = None
 
+    def __contains__(self, picture: Path) -> bool:
+        """Not so for a picture that could not be read: whatever was wrong may have passed."""
+        return picture in self.entries
+
     def __getitem__(self, picture: Path) -> np.ndarray:
-        """(height, width, channels), not to be written to. Raises ImageError for a picture that could not be read."""
+        """(height, width, channels), not to be written to."""
         entry = self.entries[picture]
-        if "problem" in entry:
-            raise ImageError(entry["problem"])
         if self.pixels is None:
             self.pixels = np.memmap(self.path, np.uint8, "r")
         size = np.dtype(entry["type"]).itemsize * int(np.prod(entry["shape"]))
@@ -75,26 +80,29 @@ def new_cache(
         settings: what `load` makes of a picture depends on
         load: gives the pixels of a picture, uint8 or float32
 
-    Raises ConfigError if the folder cannot be written to or is full.
+    Raises ConfigError if there is none that fits and the folder cannot be written to or is full.
     """
-    settings = {"folder": str(root.resolve()), **settings}
-    path = folder / f"{domain}-{_digest(json.dumps(settings, sort_keys=True))[:12]}.pixels"
     about = {
+        "folder": str(root.resolve()),
+        "settings": settings,
         "format": FORMAT,
         "versions": [cv2.__version__, torch.__version__, PIL.__version__],
-        "files": _digest("\n".join(_stamp(picture, root) for picture in files)),
+        "files": [_stamp(picture, root) for picture in files],
     }
+    path = folder / f"{domain}-{_digest(json.dumps(about, sort_keys=True))[:12]}.pixels"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
-            table = _table(path)
-            if table is None or table["about"] != about:
-                table = _write(path, root, files, about, load)
+        table = _table(path)
+        if table is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _alone(folder):
+                table = _table(path)
+                if table is None:
+                    table = _write(path, root, files, load)
     except OSError as error:
         raise ConfigError(
             f"data.cache: {folder}: {error.strerror or error}; name another folder there, or data.cache=false"
         ) from None
-    return Cache(path, {picture: table["pictures"][_name(picture, root)] for picture in files})
+    return Cache(path, {picture: table[name] for picture in files if (name := _name(picture, root)) in table})
 
 
 def _digest(text: str) -> str:
@@ -119,13 +127,13 @@ def _alone(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as lock:
         if fcntl:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            for begun in folder.glob(".*.part"):
+            for begun in folder.glob(f".{BEGUN}*.part"):
                 begun.unlink()
         yield
 
 
 def _table(path: Path) -> dict | None:
-    """{"about": …, "pictures": {name: {"start", "shape", "type"} or {"problem"}}}, None if there is no whole file."""
+    """{name: {"start", "shape", "type"}} of the pictures that could be read, None if there is no whole file."""
     try:
         with path.open("rb") as file:
             file.seek(-END, os.SEEK_END)
@@ -137,34 +145,54 @@ def _table(path: Path) -> dict | None:
         return None
 
 
-def _write(path: Path, root: Path, files: list[Path], about: dict, load: Callable[[Path], np.ndarray]) -> dict:
-    pictures: dict[str, dict] = {}
-    with open_replacing(path) as file, ThreadPoolExecutor(os.cpu_count()) as threads:
-        bar = tqdm(total=len(files), desc=f"data.cache: {path.name}", unit="img", disable=None)
-        for first in range(0, len(files), AT_ONCE):
-            some = files[first : first + AT_ONCE]
-            for picture, pixels in zip(some, threads.map(lambda picture: _loaded(load, picture), some), strict=True):
-                pictures[_name(picture, root)] = _append(file, pixels)
-            if first == 0:
-                need_space(path.parent, file.tell() * (len(files) - len(some)) // len(some))
-            bar.update(len(some))
-        bar.close()
-        table, start = {"about": about, "pictures": pictures}, file.tell()
+def _write(path: Path, root: Path, files: list[Path], load: Callable[[Path], np.ndarray]) -> dict:
+    table: dict[str, dict] = {}
+    bar = tqdm(_loaded(files, load), f"data.cache: {path.name}", len(files), unit="img", disable=None)
+    with open_replacing(path, BEGUN) as file:
+        for number, (picture, pixels) in enumerate(bar, 1):
+            if pixels is not None:
+                table[_name(picture, root)] = _append(file, pixels)
+            if number % AT_ONCE == 0:
+                need_space(path.parent, file.tell() * (len(files) - number) // number)
+        start = file.tell()
         file.write(json.dumps(table).encode())
         file.write(start.to_bytes(END, "little"))
     return table
 
 
-def _loaded(load: Callable[[Path], np.ndarray], picture: Path) -> np.ndarray | str:
+def _loaded(files: list[Path], load: Callable[[Path], np.ndarray]) -> Iterator[tuple[Path, np.ndarray | None]]:
+    """Each picture and its pixels, in order, decoded ahead by all cores; None for one that cannot be read."""
+    waiting: deque[tuple[Path, Future]] = deque()
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as threads:
+        for picture in files:
+            while waiting and not _room(waiting, cores):
+                yield _first(waiting)
+            waiting.append((picture, threads.submit(_load, load, picture)))
+        while waiting:
+            yield _first(waiting)
+
+
+def _room(waiting: deque[tuple[Path, Future]], cores: int) -> bool:
+    """For one more: no more than two of each core begun, and what is decoded within MEMORY."""
+    done = [future.result() for _, future in waiting if future.done()]
+    held = sum(pixels.nbytes for pixels in done if pixels is not None)
+    return len(waiting) < AT_ONCE and len(waiting) - len(done) < 2 * cores and held < MEMORY
+
+
+def _first(waiting: deque[tuple[Path, Future]]) -> tuple[Path, np.ndarray | None]:
+    picture, future = waiting.popleft()
+    return picture, future.result()
+
+
+def _load(load: Callable[[Path], np.ndarray], picture: Path) -> np.ndarray | None:
     try:
         return load(picture)
-    except ImageError as error:
-        return str(error)
+    except ImageError:
+        return None
 
 
-def _append(file: BinaryIO, pixels: np.ndarray | str) -> dict:
-    if isinstance(pixels, str):
-        return {"problem": pixels}
+def _append(file: BinaryIO, pixels: np.ndarray) -> dict:
     file.write(bytes(-file.tell() % 64))  # floats want their place
     entry = {"start": file.tell(), "shape": pixels.shape, "type": str(pixels.dtype)}
     file.write(np.ascontiguousarray(pixels).data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 from collections.abc import Callable
@@ -13,13 +14,19 @@ import numpy as np
 from PIL import Image
 
 FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive
-# EXIF's tag of the orientation, one short number, in either order of bytes; 1 is upright.
-TURNED = re.compile(rb"\x01\x12\x00\x03\x00\x00\x00\x01\x00[^\x01]|\x12\x01\x03\x00\x01\x00\x00\x00[^\x01]\x00", re.S)
+# EXIF's tag of the orientation, one short number, in either order of bytes, and XMP's; 1 is upright.
+TURNED = re.compile(
+    rb"\x01\x12\x00\x03\x00\x00\x00\x01\x00[^\x01]|\x12\x01\x03\x00\x01\x00\x00\x00[^\x01]\x00|"
+    rb"""tiff:Orientation(?:="|>)[^1]""",
+    re.S,
+)
+MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # that may not be among pixels
 MARGIN = 3  # a picture is decoded to no less than so many times the sides that are wanted
 
 
 def read_jpeg(path: Path, size_for: Callable[[int, int], tuple[int, int]] | None = None) -> np.ndarray | None:
-    """(height, width, 3) uint8 as of `read_image`, None if the file is anything but a plain, sound colour JPEG.
+    """(height, width, 3) uint8 as of `read_image`, None if the file is anything but a plain colour JPEG, or damaged as
+    Pillow refuses it. (Damage that Pillow takes, as grey or shifted blocks, passes here too.)
 
     Args:
         size_for: gives the sides in which a picture of (height, width) is wanted; one far larger is decoded at a half,
@@ -32,7 +39,8 @@ def read_jpeg(path: Path, size_for: Callable[[int, int], tuple[int, int]] | None
             return None
         factor = _factor(sides, size_for(*sides)) if size_for else 1
         if factor == 1:
-            return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)  # None of what is damaged
+            sound = _ends_behind_its_pixels(data)
+            return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if sound else None
         return _reduced(data, sides, factor)
     except (OSError, cv2.error):  # Pillow will say what is wrong
         return None
@@ -45,12 +53,18 @@ def upright_colour(data: bytes) -> tuple[int, int] | None:
         marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
         if marker in FRAMES:
             bits, height, width, channels = struct.unpack_from(">BHHB", data, place + 4)
-            plain = (bits, channels) == (8, 3) and 0 < height * width <= Image.MAX_IMAGE_PIXELS
+            plain = (bits, channels) == (8, 3) and 0 < height * width <= (Image.MAX_IMAGE_PIXELS or math.inf)
             return (height, width) if plain else None
-        if marker == 0xE1 and data[place + 4 : place + 8] == b"Exif" and TURNED.search(data, place, place + length):
+        if marker == 0xE1 and TURNED.search(data, place, place + 2 + length):
             return None
         place += 2 + length
     return None
+
+
+def _ends_behind_its_pixels(data: bytes) -> bool:
+    """Whether no other marker is among the pixels of the last scan: OpenCV only warns of one and fills up with grey."""
+    marker = MARKER.search(data, data.rfind(b"\xff\xda") + 2)
+    return marker is not None and marker[0] == b"\xff\xd9"
 
 
 def _factor(sides: tuple[int, int], wanted: tuple[int, int]) -> int:

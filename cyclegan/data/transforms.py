@@ -95,7 +95,7 @@ class Transform:
 
     def load(self, path: Path) -> np.ndarray:
         """(height, width, channels) before crop and flip, not to be written to."""
-        if self.cache:
+        if self.cache and path in self.cache:
             return self.cache[path]
         if not self.zoom:
             return self._load(path)

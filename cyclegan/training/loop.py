@@ -134,7 +134,8 @@ class Run:
         multiple = max(generator.multiple for generator in self.trainer.generators.values())
         self.batches = EpochBatches(pairs, training.batch_size, rank, world, training.batches_per_epoch)
         kind = PairedDataset if data.pairing == "paired" else UnpairedDataset
-        dataset = kind(self.files, data, self.seed, multiple)
+        with stopper.asleep():  # a cache may take minutes to make
+            dataset = kind(self.files, data, self.seed, multiple)
         self.loader = new_loader(dataset, self.batches, data.workers, pin_memory=accelerator.device.type == "cuda")
         self.deliver = new_delivery(accelerator.device)
         self.global_batch = training.batch_size * world

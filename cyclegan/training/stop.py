@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
@@ -35,6 +37,15 @@ class Stopper:
     def __exit__(self, *_: object) -> None:
         for number, handler in self.previous.items():
             signal.signal(number, handler)
+
+    @contextmanager
+    def asleep(self) -> Iterator[None]:
+        """Inside, signals end the process at once, as they do outside: for long work that a later start repeats."""
+        self.__exit__()
+        try:
+            yield
+        finally:
+            self.__enter__()
 
     def _note(self, number: int, _: object) -> None:
         self.received = number

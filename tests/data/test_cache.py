@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -15,7 +16,9 @@ from cyclegan.config import ConfigError, Data
 from cyclegan.data import cache as module
 from cyclegan.data.dataset import Draw, EpochBatches, UnpairedDataset, new_loader
 from cyclegan.data.folders import find_split
-from cyclegan.data.images import find_images
+from cyclegan.data.images import ImageError, find_images
+from cyclegan.data.transforms import Transform
+from cyclegan.whole_files import open_replacing
 from tests.conftest import write_pictures
 
 RESIZES = ["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "zoom_and_crop", "none"]
@@ -76,8 +79,19 @@ def test_changed_pictures_are_read_anew(change: str, pictures: Path):
     else:
         file.unlink()
     assert same(items(dataset(pictures)), items(dataset(pictures, False)))
-    changed = [name for name, inode in written(pictures).items() if before[name] != inode]
+    changed = [name for name, inode in written(pictures).items() if before.get(name) != inode]
     assert [name[0] for name in changed] == ["A"]
+
+
+@pytest.mark.parametrize("change", ["limit", "one more", "one less"])
+def test_a_reader_keeps_its_pictures_when_another_run_makes_a_cache_of_others(change: str, pictures: Path):
+    early, expected = dataset(pictures), items(dataset(pictures, False))
+    if change == "one more":
+        write_pictures(pictures / "trainA" / "0", 1, side=50, seed=9)
+    elif change == "one less":
+        (pictures / "trainA" / "00.png").rename(pictures / "gone.png")
+    dataset(pictures, limit=3 if change == "limit" else None)
+    assert same(items(early), expected)
 
 
 def test_other_sizes_have_a_cache_of_their_own(pictures: Path):
@@ -96,8 +110,8 @@ def test_half_a_file_is_made_anew(left: float, pictures: Path):
 
 
 def _slowly(root: Path) -> None:
-    loaded = module._loaded
-    module._loaded = lambda load, picture: (time.sleep(0.5), loaded(load, picture))[1]
+    load = module._load
+    module._load = lambda *picture: (time.sleep(0.5), load(*picture))[1]
     dataset(root)
 
 
@@ -113,21 +127,31 @@ def test_a_process_killed_while_it_writes_leaves_nothing_in_the_way(pictures: Pa
     assert not list((pictures / ".cache").glob(".*.part"))
 
 
-def test_one_writes_while_others_wait(pictures: Path):
-    context = multiprocessing.get_context("fork")
-    inodes = context.Queue()
+def test_what_others_write_in_its_folder_stays(pictures: Path, tmp_path: Path):
+    (tmp_path / "kept").mkdir()
+    with open_replacing(tmp_path / "kept" / "latest.pt") as file:
+        file.write(b"half")
+        dataset(pictures, tmp_path / "kept")
+        file.write(b" and half")
+    assert (tmp_path / "kept" / "latest.pt").read_bytes() == b"half and half"
 
-    def take() -> None:
-        dataset(pictures)
-        inodes.put(sorted(written(pictures).items()))
 
-    processes = [context.Process(target=take) for _ in range(3)]
+def test_one_writes_while_others_wait(pictures: Path, monkeypatch):
+    context, write = multiprocessing.get_context("fork"), module._write
+    made = context.Value("i", 0)
+
+    def counted(*args) -> dict:
+        with made.get_lock():
+            made.value += 1
+        return write(*args)
+
+    monkeypatch.setattr(module, "_write", counted)
+    processes = [context.Process(target=_slowly, args=(pictures,)) for _ in range(3)]
     for process in processes:
         process.start()
-    found = [inodes.get(timeout=30) for _ in processes]
     for process in processes:
         process.join()
-    assert found[0] == found[1] == found[2]
+    assert [process.exitcode for process in processes] == [0, 0, 0] and made.value == 2  # A's and B's
 
 
 def test_damaged_pictures_are_told_as_without_it(pictures: Path):
@@ -135,6 +159,17 @@ def test_damaged_pictures_are_told_as_without_it(pictures: Path):
     plain, cached = items(dataset(pictures, False)), items(dataset(pictures))
     assert same(plain, cached) and [i["skipped"] for i in plain] == [i["skipped"] for i in cached]
     assert any(item["skipped"] for item in cached)
+
+
+def test_a_picture_that_could_not_be_read_for_a_while_is_read_again(pictures: Path, monkeypatch):
+    def refused(*_) -> None:
+        raise ImageError("permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Transform, "_load", refused)
+        dataset(pictures)
+    cached = items(dataset(pictures))
+    assert same(cached, items(dataset(pictures, False))) and not any(item["skipped"] for item in cached)
 
 
 def test_a_moved_data_set_keeps_its_pictures_apart(pictures: Path, tmp_path: Path):
@@ -150,6 +185,35 @@ def test_a_folder_that_cannot_be_written_to_is_named(pictures: Path):
     (pictures / "file").write_text("")
     with pytest.raises(ConfigError, match=r"data\.cache: .*file.*data\.cache=false"):
         dataset(pictures, pictures / "file" / "below")
+
+
+def test_large_pictures_are_not_decoded_far_ahead_of_the_disk(pictures: Path, monkeypatch):
+    write_pictures(pictures / "trainA" / "more", 20)
+    append, load, decoded, ahead = module._append, Transform._load, [], []
+
+    def slow_append(*picture) -> dict:
+        time.sleep(0.005)
+        ahead.append(len(decoded) - len(ahead))
+        return append(*picture)
+
+    monkeypatch.setattr(Transform, "_load", lambda self, path: (load(self, path), decoded.append(path))[0])
+    monkeypatch.setattr(module, "_append", slow_append)
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(module, "MEMORY", 1)
+    dataset(pictures)
+    assert len(decoded) == 29 and max(ahead) <= 3
+
+
+def test_a_whole_cache_is_used_where_nothing_can_be_written(pictures: Path, monkeypatch):
+    dataset(pictures)
+
+    def refused(*_) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for name in ("_alone", "open_replacing"):
+        monkeypatch.setattr(module, name, refused)
+    monkeypatch.setattr(Path, "mkdir", refused)
+    assert same(items(dataset(pictures)), items(dataset(pictures, False)))
 
 
 def test_a_full_disk_is_told_before_it_is_full(pictures: Path, monkeypatch):

@@ -36,12 +36,20 @@ def turned(orientation: int) -> Image.Exif:
         {"exif": turned(1)},
         {"dpi": (72, 72), "comment": b"x" * 300},
         {"keep_rgb": True},
+        {"restart_marker_blocks": 2},
     ],
     ids=lambda how: " ".join(how) or "plain",
 )
 def test_pixels_are_pillows(how: dict, tmp_path: Path):
     photograph(53, 37).save(tmp_path / "x.jpg", **how)
     assert np.array_equal(read_jpeg(tmp_path / "x.jpg"), read_image(tmp_path / "x.jpg"))
+
+
+@pytest.mark.parametrize(("most", "fast"), [(53 * 37, True), (53 * 37 - 1, False), (None, True)])
+def test_pillows_limit_of_pixels_holds(most: int | None, fast: bool, tmp_path: Path, monkeypatch):
+    photograph(53, 37).save(tmp_path / "x.jpg")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
+    assert (read_jpeg(tmp_path / "x.jpg") is not None) == fast
 
 
 @pytest.mark.parametrize("order", ["little", "big"])
@@ -54,10 +62,39 @@ def test_a_turned_picture_is_left_to_pillow(orientation: int, order: str, tmp_pa
     assert Reader(Data(), "A")(tmp_path / "x.jpg").shape[:2] == ((37, 53) if orientation == 3 else (53, 37))
 
 
+@pytest.mark.parametrize("form", ['<x tiff:Orientation="6"/>', "<tiff:Orientation>6</tiff:Orientation>"])
+def test_a_picture_turned_by_xmp_is_left_to_pillow(form: str, tmp_path: Path):
+    photograph(53, 37).save(tmp_path / "x.jpg", xmp=form.encode())
+    assert read_jpeg(tmp_path / "x.jpg") is None
+    assert Reader(Data(), "A")(tmp_path / "x.jpg").shape == read_image(tmp_path / "x.jpg").shape == (53, 37, 3)
+
+
+def test_xmp_that_says_upright_turns_nothing(tmp_path: Path):
+    photograph(53, 37).save(tmp_path / "x.jpg", xmp=b'<x tiff:Orientation="1"/>')
+    assert np.array_equal(read_jpeg(tmp_path / "x.jpg"), read_image(tmp_path / "x.jpg"))
+
+
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
 def test_grey_and_cmyk_are_left_to_pillow(mode: str, tmp_path: Path):
     photograph(20, 20).convert(mode).save(tmp_path / "x.jpg")
     assert read_jpeg(tmp_path / "x.jpg") is None and Reader(Data(), "A")(tmp_path / "x.jpg").shape == (20, 20, 3)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_of_files_with_changed_bytes_those_are_refused_that_pillow_refuses(progressive: bool, tmp_path: Path):
+    photograph(128, 128).save(tmp_path / "x.jpg", quality=98, progressive=progressive)
+    whole, random, refused = (tmp_path / "x.jpg").read_bytes(), np.random.default_rng(0), 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in random.integers(2, len(whole), 5):
+            damaged[place] = random.choice([0xFF, random.integers(256)])
+        (tmp_path / "x.jpg").write_bytes(damaged)
+        try:
+            read_image(tmp_path / "x.jpg")
+        except ImageError:
+            refused += 1
+            assert read_jpeg(tmp_path / "x.jpg") is None
+    assert refused > 10
 
 
 @pytest.mark.parametrize("length", [0, 2, 30, 400, 900])

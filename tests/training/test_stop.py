@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cyclegan.data import cache
 from cyclegan.errors import UserError
 from cyclegan.training import checkpoint
 from cyclegan.training.loop import train
@@ -48,6 +50,18 @@ def test_a_signal_saves_at_the_next_step_and_tells_the_scheduler(number: signal.
     whole = train(merged({**options, "name": "whole"}, training={"max_images": images + 3}))
     train(merged(options, training={"max_images": images + 3}))
     assert same_weights(run, whole)
+
+
+def test_a_signal_ends_a_run_that_still_makes_its_cache(options: dict, pictures: Path, monkeypatch):
+    load = cache._load
+    monkeypatch.setattr(cache, "_load", lambda *picture: (time.sleep(0.5), load(*picture))[1])
+    run = multiprocessing.get_context("fork").Process(target=train, args=(merged(options, data={"cache": True}),))
+    run.start()
+    while not list((pictures / ".cache").glob(".*.part")) and run.is_alive():
+        time.sleep(0.01)
+    os.kill(run.pid, signal.SIGTERM)
+    run.join()
+    assert run.exitcode == -signal.SIGTERM and not list((pictures / ".cache").glob("*.pixels"))
 
 
 def test_a_signal_to_one_of_two_processes_stops_both_at_the_same_step(options: dict):
