@@ -14,13 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import torch
+from step import peak_memory
 from torch import Tensor
 
 from cyclegan import load_generator, stylize
@@ -142,7 +142,7 @@ def _paint(way: str, options: argparse.Namespace) -> dict:
         seconds.append(time.perf_counter() - began)
         path.parent.mkdir(parents=True, exist_ok=True)
         to_picture(result[0]).save(path)
-    return {**about, "seconds": sum(seconds) / len(seconds), "MiB": _peak()}
+    return {**about, "seconds": sum(seconds) / len(seconds), "MiB": peak_memory(torch.device("cpu"))}
 
 
 def _training(metrics: Path) -> dict[str, float]:
@@ -174,11 +174,6 @@ def _picture(path: Path, longest: int) -> Tensor:
 
 def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
-
-
-def _peak() -> float:
-    """MiB of this process at most; getrusage's peak is inherited from the process that started us."""
-    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 2**10
 
 
 def _write(path: Path, results: dict, lines: list[str]) -> None:
