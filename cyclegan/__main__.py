@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
 import pkgutil
 import sys
+from pathlib import Path
 
 import cyclegan
 from cyclegan import commands
@@ -16,7 +18,7 @@ def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print("usage: cyclegan COMMAND …   (cyclegan COMMAND --help tells more)\n")
         for name in names:
-            print(f"  {name:<12}{importlib.import_module(f'cyclegan.commands.{name}').SUMMARY}")
+            print(f"  {name:<12}{_summary(name)}")
         return 0
     name, arguments = sys.argv[1], sys.argv[2:]
     if name == "--version":
@@ -29,6 +31,13 @@ def main() -> int:
         return 2
     command = importlib.import_module(f"cyclegan.commands.{name}")
     return commands.run(f"cyclegan {name}", command.main, arguments)
+
+
+def _summary(name: str) -> str:
+    """A command's SUMMARY, read from its file: a list of commands should not wait for torch."""
+    source = Path(commands.__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    assigned = (statement for statement in ast.parse(source).body if isinstance(statement, ast.Assign))
+    return next(ast.literal_eval(one.value) for one in assigned if one.targets[0].id == "SUMMARY")
 
 
 if __name__ == "__main__":
