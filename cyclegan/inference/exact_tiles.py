@@ -20,6 +20,7 @@ from cyclegan.networks.layers import BlurDown, BlurUp
 from cyclegan.networks.resnet import ResnetBlock, ResnetGenerator
 from cyclegan.networks.unet import UnetBlock, UnetGenerator
 
+PADDINGS = {nn.ReflectionPad2d: "reflect", nn.ReplicationPad2d: "replicate", nn.ZeroPad2d: "zero"}
 POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Dropout, nn.Identity, nn.BatchNorm2d)  # in eval mode
 
 
@@ -77,8 +78,7 @@ def _convolution(module: nn.Module, x: Stage) -> Stage:
         return Convolved(x, module.weight, module.bias, module.stride[0], module.groups)
     if isinstance(module, nn.ConvTranspose2d):
         return Transposed(x, module.weight, module.bias, module.padding[0], (x.height * 2, x.width * 2))
-    if isinstance(module, nn.ReflectionPad2d | nn.ReplicationPad2d | nn.ZeroPad2d):
-        mode = {nn.ReflectionPad2d: "reflect", nn.ReplicationPad2d: "replicate", nn.ZeroPad2d: "zero"}[type(module)]
+    if mode := next((mode for kind, mode in PADDINGS.items() if isinstance(module, kind)), None):
         left, right, top, bottom = module.padding
         return Padded(x, (top, bottom), (left, right), mode)
     if isinstance(module, nn.Upsample):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.checkpoint import checkpoint
 
-from cyclegan.networks.layers import norm_layer
+from cyclegan.networks.layers import ReflectionPad, norm_layer, padded
 
 
 class Attention(nn.Module):
@@ -75,8 +75,8 @@ class AdaptiveBlock(nn.Module):
         self.norm_first, self.norm_second = (LayerInstanceNorm(channels, rho=0.9) for _ in range(2))
 
     def forward(self, x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
-        y = F.relu(self.norm_first(self.first(F.pad(x, (1, 1, 1, 1), mode="reflect")), gain, shift))
-        return x + self.norm_second(self.second(F.pad(y, (1, 1, 1, 1), mode="reflect")), gain, shift)
+        y = F.relu(self.norm_first(self.first(padded(x, 1, "reflect")), gain, shift))
+        return x + self.norm_second(self.second(padded(y, 1, "reflect")), gain, shift)
 
 
 class UgatitGenerator(nn.Module):
@@ -115,7 +115,7 @@ class UgatitGenerator(nn.Module):
         self.decoder = nn.Sequential(
             *_up(inner),
             *_up(inner // 2),
-            nn.ReflectionPad2d(3),
+            ReflectionPad(3),
             nn.Conv2d(width, out_channels, 7, bias=False),
             nn.Tanh(),
         )
@@ -173,10 +173,10 @@ class _Part(nn.Module):
         for i, (source, target) in enumerate(pairwise(widths)):
             stride = 1 if i == layers - 2 else 2
             conv = spectral_norm(nn.Conv2d(source, target, 4, stride))
-            convs += [nn.ReflectionPad2d(1), conv, nn.LeakyReLU(0.2)]
+            convs += [ReflectionPad(1), conv, nn.LeakyReLU(0.2)]
         self.model = nn.Sequential(*convs)
         self.attention = Attention(widths[-1], nn.LeakyReLU(0.2), spectral_norm)
-        self.last = nn.Sequential(nn.ReflectionPad2d(1), spectral_norm(nn.Conv2d(widths[-1], 1, 4, bias=False)))
+        self.last = nn.Sequential(ReflectionPad(1), spectral_norm(nn.Conv2d(widths[-1], 1, 4, bias=False)))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         x, logits = self.attention(self.model(image))
@@ -190,11 +190,11 @@ def _standardised(x: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 def _conv(source: int, target: int, kernel: int, stride: int = 1) -> list[nn.Module]:
     conv = nn.Conv2d(source, target, kernel, stride, bias=False)
-    return [nn.ReflectionPad2d(kernel // 2), conv, norm_layer("instance", target), nn.ReLU()]
+    return [ReflectionPad(kernel // 2), conv, norm_layer("instance", target), nn.ReLU()]
 
 
 def _up(channels: int) -> list[nn.Module]:
     half = channels // 2
     conv = nn.Conv2d(channels, half, 3, bias=False)
     norm = LayerInstanceNorm(half, rho=0.0, affine=True)
-    return [nn.Upsample(scale_factor=2), nn.ReflectionPad2d(1), conv, norm, nn.ReLU()]
+    return [nn.Upsample(scale_factor=2), ReflectionPad(1), conv, norm, nn.ReLU()]

@@ -165,7 +165,7 @@ def test_what_cannot_be_told_from_a_file_is_an_option(reference, tmp_path):
     path = tmp_path / "latest_net_G.pth"
     torch.save(reference["resnet"]().state_dict(), path)
     assert load_generator(path).architecture.get("padding", "reflect") == "reflect"
-    assert load_generator(path, architecture={"padding": "replicate"}).model[0].__class__ is nn.ReplicationPad2d
+    assert isinstance(load_generator(path, architecture={"padding": "replicate"}).model[0], nn.ReplicationPad2d)
     with pytest.raises(GeneratorFileError, match="colour"):
         load_generator(path, architecture={"colour": "blue"})
 

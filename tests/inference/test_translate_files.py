@@ -54,7 +54,8 @@ def save(path, *sides, seed=0):
 
 def plainly(generator, pixels):
     """The straightforward way, one picture at a time in float32."""
-    image = torch.tensor(pixels).permute(2, 0, 1)[None] / 127.5 - 1
+    image = torch.empty(1, 3, *pixels.shape[:2])  # of one pixel: contiguous only if made so
+    image[0] = torch.tensor(pixels).permute(2, 0, 1) / 127.5 - 1
     result = translate_tensor(generator, image)[0].permute(1, 2, 0).numpy()
     return np.rint((result + 1) * 127.5).astype(np.uint8)
 
