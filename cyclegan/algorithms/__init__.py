@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from cyclegan.networks.diffaugment import DiffAugment, adaptive, attach
 from cyclegan.networks.initialize import initialize
 
 Terms = dict[str, Tensor]
+Parts = Sequence[Callable[[], Terms]]
 GIVEN = ("in_channels", "out_channels")  # follow from the data, not from options
 
 
@@ -38,13 +39,23 @@ class Algorithm(nn.Module):
         """What to show, score and export, by direction ("AtoB", "BtoA")."""
 
     @abstractmethod
-    def losses(self, batch: dict[str, Tensor]) -> Iterator[tuple[str, Terms]]:
+    def losses(self, batch: dict[str, Tensor]) -> Iterator[tuple[str, Terms | Parts]]:
         """Yield (optimizer, terms) in update order; the terms add up to its loss.
 
         The loop updates that optimizer's networks before it asks for the next pair. Translations go into the batch, as
         "fake_B" of A and "fake_A" of B, before the pair whose optimizer trains their generator: there the loop adds the
         terms that any algorithm may have (the `terms` section).
+
+        Terms that share no graph may come in parts, a function for each: the loop calls the next when it has the
+        gradients of the one before and has let go of its graph, so that memory is that of one part, and updates after
+        the last. Each part must train all parameters of the optimizer, as processes exchange gradients when they have
+        them all; and it puts those translations into the batch that are of its graph.
         """
+
+
+def parts_of(terms: Terms | Parts) -> Parts:
+    """What an algorithm yields, as parts."""
+    return [lambda: terms] if isinstance(terms, dict) else terms
 
 
 def algorithms() -> dict[str, type[Algorithm]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from cyclegan.algorithms import Algorithm, Terms, judge, new_discriminator, new_generator, together
+from cyclegan.algorithms import Algorithm, Parts, Terms, judge, new_discriminator, new_generator, together
 from cyclegan.config import Config, ConfigError
 from cyclegan.losses import Adversarial, gan_loss, gradient_penalty, l1_loss, r1_penalty, within
 from cyclegan.replay import ReplayPool
@@ -92,23 +93,11 @@ class CycleGAN(Algorithm):
     def generators(self) -> dict[str, nn.Module]:
         return {"AtoB": self.G_AB, "BtoA": self.G_BA}
 
-    def losses(self, batch: dict[str, Tensor]) -> Iterator[tuple[str, Terms]]:
+    def losses(self, batch: dict[str, Tensor]) -> Iterator[tuple[str, Terms | Parts]]:
         ways = [self._way(side, batch) for side in self.sides]
-        terms, fakes = {}, {}
-        for way in ways:
-            if self.identity:
-                translated, same = together(way.there, way.real, way.goal)
-            else:
-                translated = way.there(way.real)
-            fake = within(way.mask, translated, way.real)
-            fakes[way.target] = batch[f"fake_{way.target}"] = fake
-            terms[f"adversarial_{way.target}"] = gan_loss(way.critic(fake), self.adversarial)
-            terms[f"cycle_{way.source}"] = self.cycle[way.source] * l1_loss(way.back(fake), way.real, way.mask)
-            if self.identity:
-                terms[f"identity_{way.target}"] = self.identity * l1_loss(same, way.goal, way.goal_mask)
-        yield "generators", terms
+        yield "generators", [partial(self._round, way, batch) for way in ways]
 
-        shown = {way.target: way.past.swap(fakes[way.target]) for way in ways}
+        shown = {way.target: way.past.swap(batch[f"fake_{way.target}"]) for way in ways}
         for _ in range(self.discriminator_updates):
             terms = {}
             for way in ways:
@@ -123,6 +112,21 @@ class CycleGAN(Algorithm):
             self.updates += 1
             if self.clamp:
                 _clamp([way.critic for way in ways], self.clamp)
+
+    def _round(self, way: Way, batch: dict[str, Tensor]) -> Terms:
+        """There, past the critic, and back; puts the translation into the batch."""
+        if self.identity:
+            translated, same = together(way.there, way.real, way.goal)
+        else:
+            translated = way.there(way.real)
+        fake = batch[f"fake_{way.target}"] = within(way.mask, translated, way.real)
+        terms = {
+            f"adversarial_{way.target}": gan_loss(way.critic(fake), self.adversarial),
+            f"cycle_{way.source}": self.cycle[way.source] * l1_loss(way.back(fake), way.real, way.mask),
+        }
+        if self.identity:
+            terms[f"identity_{way.target}"] = self.identity * l1_loss(same, way.goal, way.goal_mask)
+        return terms
 
     def _way(self, side: str, batch: dict[str, Tensor]) -> Way:
         (a, mask_a), (b, mask_b) = ((batch[domain], batch.get(f"{domain}_mask")) for domain in ("A", "B"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
-from cyclegan.algorithms import Algorithm, Terms, judge, new_discriminator, new_generator
+from cyclegan.algorithms import Algorithm, Parts, Terms, judge, new_discriminator, new_generator
 from cyclegan.config import Config, ConfigError
 from cyclegan.losses import gan_loss, l1_loss, within
 from cyclegan.networks.ugatit import LayerInstanceNorm
@@ -51,31 +52,36 @@ class UGATIT(Algorithm):
     def generators(self) -> dict[str, nn.Module]:
         return {"AtoB": self.G_AB, "BtoA": self.G_BA}
 
-    def losses(self, batch: dict[str, Tensor]) -> Iterator[tuple[str, Terms]]:
+    def losses(self, batch: dict[str, Tensor]) -> Iterator[tuple[str, Terms | Parts]]:
         ways = [("A", "B", self.G_AB, self.G_BA, self.D_B), ("B", "A", self.G_BA, self.G_AB, self.D_A)]
-        of_source = {}
+        fakes, of_source = {}, {}
         for source, target, there, _, _ in ways:
             fake, of_source[source] = there(batch[source], attention=True)
-            batch[f"fake_{target}"] = within(batch.get(f"{source}_mask"), fake, batch[source])
+            fakes[target] = within(batch.get(f"{source}_mask"), fake, batch[source])
         yield (
             "discriminators",
             {  # the paper adds the two halves up, `judge` takes their mean
-                target: 2 * self.gan * judge(critic, batch[target], batch[f"fake_{target}"].detach())
+                target: 2 * self.gan * judge(critic, batch[target], fakes[target].detach())
                 for _, target, _, _, critic in ways
             },
         )
-        terms = {}
-        for source, target, there, back, critic in ways:
-            fake, mask = batch[f"fake_{target}"], batch.get(f"{source}_mask")
-            same, of_target = there(batch[target], attention=True)
-            terms[f"adversarial_{target}"] = self.gan * gan_loss(critic(fake))
-            terms[f"cycle_{source}"] = self.cycle * l1_loss(back(fake), batch[source], mask)
-            unchanged = l1_loss(same, batch[target], batch.get(f"{target}_mask"))
-            terms[f"identity_{target}"] = self.identity * unchanged
-            told_apart = F.softplus(-of_source[source]).mean() + F.softplus(of_target).mean()  # cross entropy
-            terms[f"attention_{target}"] = self.attention * told_apart
-        yield "generators", terms
+        yield "generators", [partial(self._round, way, batch, fakes[way[1]], of_source[way[0]]) for way in ways]
         self._clamp_mixtures()
+
+    def _round(self, way: tuple, batch: dict[str, Tensor], fake: Tensor, of_source: Tensor) -> Terms:
+        """What the generators minimise for one direction; puts the translation into the batch."""
+        source, target, there, back, critic = way
+        batch[f"fake_{target}"] = fake
+        same, of_target = there(batch[target], attention=True)
+        cycle = l1_loss(back(fake), batch[source], batch.get(f"{source}_mask"))
+        unchanged = l1_loss(same, batch[target], batch.get(f"{target}_mask"))
+        told_apart = F.softplus(-of_source).mean() + F.softplus(of_target).mean()  # cross entropy
+        return {
+            f"adversarial_{target}": self.gan * gan_loss(critic(fake)),
+            f"cycle_{source}": self.cycle * cycle,
+            f"identity_{target}": self.identity * unchanged,
+            f"attention_{target}": self.attention * told_apart,
+        }
 
     @torch.no_grad()
     def _clamp_mixtures(self) -> None:

@@ -13,7 +13,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cyclegan.algorithms import build_algorithm
+from cyclegan.algorithms import Parts, build_algorithm, parts_of
 from cyclegan.config import Config, ConfigError
 from cyclegan.inference.initial import Start, init_from
 from cyclegan.networks.diffaugment import adaptive
@@ -116,14 +116,11 @@ class Trainer:
             for name, terms in self.algorithm.losses(batch):
                 if name in losses and self.config.training.accumulate > 1:
                     raise ConfigError(f"training.accumulate: not with several updates of {name} for one batch")
-                if self.content.terms and name not in losses:
-                    terms = {**terms, **self._content_terms(name, batch)}
-                loss = sum(terms.values())
-                self.accelerator.backward(loss, inputs=self.parameters[name])
+                with_content = self.content.terms and name not in losses
+                noted = self._backward(name, parts_of(terms), batch if with_content else None)
                 self._step(name, rate)
                 if self.config.training.accumulate > 1:
                     self._await_gradients([name], False)
-                noted = {name: loss.detach(), **{f"{name}/{term}": value.detach() for term, value in terms.items()}}
                 self.means.add(noted)
                 losses |= noted
         if self.accelerator.sync_gradients:
@@ -134,15 +131,29 @@ class Trainer:
                 self.ema.update(self.generators)
         return losses
 
-    def _content_terms(self, optimizer: str, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Of the translations by the generators that this optimizer trains."""
+    def _backward(self, optimizer: str, parts: Parts, batch: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        """Add the gradients of all parts; the loss and its terms, detached. With a batch, content terms count too."""
+        terms: dict[str, Tensor] = {}
+        done: set[str] = set()
+        for part in parts:
+            of_part = part()
+            if batch is not None:
+                of_part = {**of_part, **self._content_terms(optimizer, batch, done)}
+            self.accelerator.backward(sum(of_part.values()), inputs=self.parameters[optimizer])
+            terms |= {name: value.detach() for name, value in of_part.items()}
+            del of_part  # and with it what is left of its graph
+        if batch is not None and self.directions[optimizer] and not done:
+            raise ConfigError(f"terms: {self.config.algorithm['name']} does not tell its translations; leave them out")
+        return {optimizer: sum(terms.values()), **{f"{optimizer}/{name}": value for name, value in terms.items()}}
+
+    def _content_terms(self, optimizer: str, batch: dict[str, Tensor], done: set[str]) -> dict[str, Tensor]:
+        """Of the translations by the generators that this optimizer trains, but for those done; notes them as done."""
         terms = {}
         for source, target in (direction.split("to") for direction in self.directions[optimizer]):
-            if (fake := batch.get(f"fake_{target}")) is not None:
+            if target not in done and (fake := batch.get(f"fake_{target}")) is not None:
+                done.add(target)
                 content = self.content(batch[source], fake)
                 terms |= {f"{name}_{target}": value for name, value in content.items()}
-        if self.directions[optimizer] and not terms:
-            raise ConfigError(f"terms: {self.config.algorithm['name']} does not tell its translations; leave them out")
         return terms
 
     def _await_gradients(self, optimizers: Iterable[str], awaited: bool) -> None:

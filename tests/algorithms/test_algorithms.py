@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cyclegan.algorithms import Algorithm, algorithms, build_algorithm, together
+from cyclegan.algorithms import Algorithm, algorithms, build_algorithm, parts_of, together
 from cyclegan.config import load_config
 from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.split import translate_split
@@ -22,6 +22,7 @@ from cyclegan.networks.diffaugment import DiffAugment
 from cyclegan.training.checkpoint import all_states
 from cyclegan.training.journal import read_metrics
 from cyclegan.training.loop import train
+from tests.algorithms.whole import losses_of
 from tests.conftest import merged
 
 NETWORKS = {"generator": {"name": "resnet", "width": 4, "blocks": 1}, "discriminator": {"width": 4, "layers": 2}}
@@ -85,7 +86,7 @@ def batch() -> dict[str, torch.Tensor]:
 
 def test_every_loss_is_finite_and_every_optimizer_has_one(algorithm: Algorithm, batch: dict):
     updated = set()
-    for optimizer, terms in algorithm.losses(batch):
+    for optimizer, terms in losses_of(algorithm, batch):
         updated.add(optimizer)
         for name, term in terms.items():
             assert term.ndim == 0 and term.isfinite(), name
@@ -94,15 +95,27 @@ def test_every_loss_is_finite_and_every_optimizer_has_one(algorithm: Algorithm, 
 
 def test_every_trained_parameter_gets_a_gradient_from_its_own_loss(algorithm: Algorithm, batch: dict):
     trained = algorithm.trained()
-    for optimizer, terms in algorithm.losses(batch):
+    for optimizer, terms in losses_of(algorithm, batch):
         parameters = [p for network in trained[optimizer] for p in network.parameters()]
         sum(terms.values()).backward(inputs=parameters)
         assert all(parameter.grad is not None for parameter in parameters)
 
 
+def test_every_part_of_a_loss_trains_all_parameters_and_shares_no_graph(algorithm: Algorithm, batch: dict):
+    """Processes exchange gradients when they have them all; the graph of a part is gone when the next begins."""
+    trained = algorithm.trained()
+    for optimizer, terms in algorithm.losses(batch):
+        parameters = [p for network in trained[optimizer] for p in network.parameters()]
+        for part in parts_of(terms):
+            for parameter in parameters:
+                parameter.grad = None
+            sum(part().values()).backward(inputs=parameters)
+            assert all(parameter.grad is not None for parameter in parameters)
+
+
 def test_adaptive_augmentation_hears_of_every_real_picture(name: str, batch: dict):
     algorithm = build(name, diffaugment={"policy": ["colour"], "target": 0.6})
-    list(algorithm.losses(batch))
+    list(losses_of(algorithm, batch))
     augmentations = [part for part in algorithm.modules() if isinstance(part, DiffAugment)]
     assert bool(augmentations) == ("discriminators" in algorithm.trained())
     assert all(augmentation.heard[1] >= 1 for augmentation in augmentations)  # else: use `judge`

@@ -10,6 +10,7 @@ from torch import nn
 from cyclegan.algorithms import build_algorithm
 from cyclegan.algorithms.cyclegan import CycleGAN
 from cyclegan.config import ConfigError, load_config
+from tests.algorithms.whole import losses_of
 
 
 def cyclegan(networks: dict | None = None, **options) -> CycleGAN:
@@ -104,7 +105,7 @@ NAMES = {
 
 def our_step(ours: CycleGAN, optimizers: dict, batch: dict) -> dict[str, float]:
     losses = {}
-    for name, terms in ours.losses(batch):
+    for name, terms in losses_of(ours, batch):
         sum(terms.values()).backward(inputs=[p for n in ours.trained()[name] for p in n.parameters()])
         optimizers[name].step()
         optimizers[name].zero_grad()
@@ -169,7 +170,7 @@ def test_the_discriminators_see_the_pool_of_past_fakes():
 
 
 def terms_of(ours: CycleGAN, batch: dict) -> list[tuple[str, set[str]]]:
-    return [(name, set(terms)) for name, terms in ours.losses(batch)]
+    return [(name, set(terms)) for name, terms in losses_of(ours, batch)]
 
 
 @pytest.mark.parametrize("kind", ["lsgan", "vanilla", "nonsaturating", "hinge", "wgan", "wgan-gp"])
@@ -205,15 +206,15 @@ def test_without_identity_nothing_is_computed_for_it():
 
 
 def test_weights_scale_their_terms():
-    terms = dict(cyclegan().losses(pair()))["generators"]
-    doubled = dict(cyclegan(cycle=20, identity=2.5).losses(pair()))["generators"]
+    terms = dict(losses_of(cyclegan(), pair()))["generators"]
+    doubled = dict(losses_of(cyclegan(cycle=20, identity=2.5), pair()))["generators"]
     assert doubled["cycle_A"].item() == pytest.approx(2 * terms["cycle_A"].item())
     assert doubled["identity_B"].item() == pytest.approx(terms["identity_B"].item() / 2)
 
 
 def test_each_direction_may_have_its_own_cycle_weight():
-    plain = dict(cyclegan(cycle=1).losses(pair()))["generators"]
-    terms = dict(cyclegan(cycle={"A": 10, "B": 5}).losses(pair()))["generators"]
+    plain = dict(losses_of(cyclegan(cycle=1), pair()))["generators"]
+    terms = dict(losses_of(cyclegan(cycle={"A": 10, "B": 5}), pair()))["generators"]
     assert terms["cycle_A"].item() == pytest.approx(10 * plain["cycle_A"].item())
     assert terms["cycle_B"].item() == pytest.approx(5 * plain["cycle_B"].item())
     with pytest.raises(ConfigError, match=r"algorithm\.cycle: a weight for A and one for B"):
@@ -222,14 +223,14 @@ def test_each_direction_may_have_its_own_cycle_weight():
 
 def test_r1_comes_every_few_updates_and_so_many_times_as_heavy():
     ours, always = cyclegan(r1=2, r1_every=3, pool=0), cyclegan(r1=2, pool=0)
-    terms = [dict(ours.losses(pair()))["discriminators"] for _ in range(4)]
+    terms = [dict(losses_of(ours, pair()))["discriminators"] for _ in range(4)]
     assert [set(term) for term in terms] == [
         {"A", "B", "r1_A", "r1_B"},
         {"A", "B"},
         {"A", "B"},
         {"A", "B", "r1_A", "r1_B"},
     ]
-    each = dict(always.losses(pair()))["discriminators"]
+    each = dict(losses_of(always, pair()))["discriminators"]
     assert terms[0]["r1_A"].item() == pytest.approx(3 * each["r1_A"].item(), rel=1e-4)
 
 
@@ -248,7 +249,7 @@ def test_outside_the_mask_the_translation_is_the_picture_itself():
     ours, batch = cyclegan(), {**pair(), **masks()}
     seen = []
     ours.D_B.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    list(ours.losses(batch))
+    list(losses_of(ours, batch))
     inside = batch["A_mask"].bool().expand(-1, 3, -1, -1)
     for fake in (batch["fake_B"], seen[0]):
         assert torch.equal(fake[~inside], batch["A"][~inside])
@@ -258,7 +259,7 @@ def test_outside_the_mask_the_translation_is_the_picture_itself():
 
 def test_the_cycle_loss_is_a_mean_inside_the_mask():
     ours, batch = cyclegan(cycle=3, identity=2), {**pair(), **masks()}
-    terms = next(iter(ours.losses(batch)))[1]
+    terms = next(iter(losses_of(ours, batch)))[1]
     inside = batch["A_mask"].bool().expand(-1, 3, -1, -1)
     back = ours.G_BA(batch["fake_B"])
     assert terms["cycle_A"].item() == pytest.approx(3 * (back - batch["A"])[inside].abs().mean().item(), rel=1e-5)
@@ -267,12 +268,12 @@ def test_the_cycle_loss_is_a_mean_inside_the_mask():
 
 
 def test_masks_of_ones_change_nothing_and_of_zeros_leave_no_gradient():
-    plain = next(iter(cyclegan().losses(pair())))[1]
+    plain = next(iter(losses_of(cyclegan(), pair())))[1]
     ones = {f"{d}_mask": torch.ones(2, 1, 32, 32) for d in "AB"}
-    masked = next(iter(cyclegan().losses({**pair(), **ones})))[1]
+    masked = next(iter(losses_of(cyclegan(), {**pair(), **ones})))[1]
     assert {k: v.item() for k, v in masked.items()} == pytest.approx({k: v.item() for k, v in plain.items()})
     ours = cyclegan()
-    nothing = next(iter(ours.losses({**pair(), "A_mask": torch.zeros(2, 1, 32, 32)})))[1]
+    nothing = next(iter(losses_of(ours, {**pair(), "A_mask": torch.zeros(2, 1, 32, 32)})))[1]
     assert nothing["cycle_A"].item() == nothing["identity_A"].item() == 0
     loss = nothing["cycle_A"] + nothing["identity_A"] + nothing["adversarial_B"]
     parameters = [*ours.G_AB.parameters(), *ours.G_BA.parameters()]
@@ -302,7 +303,7 @@ def test_domains_may_differ_in_channels():
 
 def test_generator_gradients_do_not_touch_the_discriminators_and_the_other_way_round():
     ours, batch = cyclegan(), pair()
-    for name, terms in ours.losses(batch):
+    for name, terms in losses_of(ours, batch):
         own = [p for network in ours.trained()[name] for p in network.parameters()]
         sum(terms.values()).backward(inputs=own)
         others = [p for n, networks in ours.trained().items() if n != name for x in networks for p in x.parameters()]
@@ -311,8 +312,21 @@ def test_generator_gradients_do_not_touch_the_discriminators_and_the_other_way_r
             p.grad = None
 
 
+def test_one_direction_is_done_with_before_the_next_is_computed():
+    """So that memory is that of one."""
+    ours, batch = cyclegan(), pair()
+    _, parts = next(ours.losses(batch))
+    calls = []
+    for name in ("G_AB", "G_BA", "D_A", "D_B"):
+        getattr(ours, name).register_forward_hook(lambda *_, name=name: calls.append(name))
+    for part, expected in zip(parts, (["G_AB", "D_B", "G_BA"], ["G_BA", "D_A", "G_AB"]), strict=True):
+        calls.clear()
+        sum(part().values()).backward()  # would fail for a graph that the other one shares
+        assert calls == expected
+
+
 def test_cycle_loss_is_what_the_paper_says():
     ours, batch = cyclegan(cycle=3, identity=0), pair()
-    terms = dict(ours.losses(batch))["generators"]
+    terms = dict(losses_of(ours, batch))["generators"]
     back = ours.G_BA(ours.G_AB(batch["A"]))
     assert terms["cycle_A"].item() == pytest.approx(3 * F.l1_loss(back, batch["A"]).item(), rel=1e-5)

@@ -8,6 +8,7 @@ from cyclegan.algorithms import build_algorithm
 from cyclegan.algorithms.ugatit import UGATIT
 from cyclegan.config import ConfigError, load_config
 from tests.algorithms.test_algorithms import NEEDS
+from tests.algorithms.whole import losses_of
 
 
 def ugatit(networks: dict | None = None, **options) -> UGATIT:
@@ -23,7 +24,7 @@ def pair() -> dict[str, torch.Tensor]:
 
 def test_the_losses_are_the_published_ones_written_down_again():
     ours, batch = ugatit({"discriminator": {"name": "patch", "width": 4, "layers": 2}}), pair()
-    terms = dict(ours.losses(batch))
+    terms = dict(losses_of(ours, batch))
     mse, l1, bce = nn.MSELoss(), nn.L1Loss(), nn.BCEWithLogitsLoss()
     a, b = batch["A"], batch["B"]
     for source, target, there, back, critic, name in ((a, b, ours.G_AB, ours.G_BA, ours.D_B, "B"),
@@ -49,7 +50,7 @@ def test_all_four_scores_of_a_discriminator_add_up():
     ours, batch = ugatit(), pair()
     for network in (ours.D_A, ours.D_B):
         network.eval()  # spectral norm stands still
-    terms = dict(ours.losses(batch))
+    terms = dict(losses_of(ours, batch))
     scores = ours.D_B(batch["fake_B"])
     assert len(scores) == 4
     expected = sum(((score - 1) ** 2).mean() for score in scores)
@@ -61,7 +62,7 @@ def test_mixtures_stay_between_instance_and_layer_norm_and_may_leave_the_border(
     rhos = [p for name, p in ours.G_AB.named_parameters() if name.endswith("rho")]
     assert len(rhos) == 2 + 2
     for step, rate in enumerate((1e6, 1e-9)):
-        losses = ours.losses(pair())
+        losses = losses_of(ours, pair())
         for name, terms in losses:
             if name == "generators":
                 gradients = torch.autograd.grad(sum(terms.values()), rhos)
@@ -77,7 +78,7 @@ def test_mixtures_stay_between_instance_and_layer_norm_and_may_leave_the_border(
 
 def test_discriminators_come_first_and_leave_the_generators_alone():
     ours = ugatit()
-    losses = ours.losses(pair())
+    losses = losses_of(ours, pair())
     name, terms = next(losses)
     generators = [p for network in ours.generators().values() for p in network.parameters()]
     gradients = torch.autograd.grad(sum(terms.values()), generators, allow_unused=True)

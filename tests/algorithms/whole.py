@@ -1,0 +1,14 @@
+"""Losses as a whole, whether an algorithm yields them in parts or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from cyclegan.algorithms import Algorithm, Terms, parts_of
+
+
+def losses_of(algorithm: Algorithm, batch: dict[str, Tensor]) -> Iterator[tuple[str, Terms]]:
+    for optimizer, terms in algorithm.losses(batch):
+        yield optimizer, {name: term for part in parts_of(terms) for name, term in part().items()}
