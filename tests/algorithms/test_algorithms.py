@@ -22,8 +22,8 @@ from cyclegan.networks.diffaugment import DiffAugment
 from cyclegan.training.checkpoint import all_states
 from cyclegan.training.journal import read_metrics
 from cyclegan.training.loop import train
-from tests.algorithms.whole import losses_of
 from tests.conftest import merged
+from tests.whole import losses_of
 
 NETWORKS = {"generator": {"name": "resnet", "width": 4, "blocks": 1}, "discriminator": {"width": 4, "layers": 2}}
 NEEDS = {  # what an algorithm asks for beyond its own options

@@ -10,7 +10,7 @@ from torch import nn
 from cyclegan.algorithms import build_algorithm
 from cyclegan.algorithms.cyclegan import CycleGAN
 from cyclegan.config import ConfigError, load_config
-from tests.algorithms.whole import losses_of
+from tests.whole import losses_of
 
 
 def cyclegan(networks: dict | None = None, **options) -> CycleGAN:

@@ -8,7 +8,7 @@ from cyclegan.algorithms import build_algorithm
 from cyclegan.algorithms.ugatit import UGATIT
 from cyclegan.config import ConfigError, load_config
 from tests.algorithms.test_algorithms import NEEDS
-from tests.algorithms.whole import losses_of
+from tests.whole import losses_of
 
 
 def ugatit(networks: dict | None = None, **options) -> UGATIT:

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from cyclegan.algorithms import parts_of
 from cyclegan.algorithms.cyclegan import CycleGAN
 from cyclegan.config import ConfigError
 from cyclegan.data.images import ImageError
@@ -21,6 +20,7 @@ from cyclegan.training import checkpoint
 from cyclegan.training.journal import read_metrics
 from cyclegan.training.loop import Diverged, train
 from tests.conftest import merged, write_pictures
+from tests.whole import whole
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
@@ -244,8 +244,7 @@ def test_losses_that_are_not_finite_stop_the_run_and_name_the_last_good_state(
     def failing(self, batch):
         calls.append(0)
         for name, terms in plain(self, batch):
-            factor = float("nan") if len(calls) > 6 else 1
-            yield name, [lambda p=p, f=factor: {k: v * f for k, v in p().items()} for p in parts_of(terms)]
+            yield name, {term: value * (float("nan") if len(calls) > 6 else 1) for term, value in whole(terms).items()}
 
     monkeypatch.setattr(CycleGAN, "losses", failing)
     with pytest.raises(Diverged, match=r"not finite.*000000004"):

@@ -6,9 +6,13 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from cyclegan.algorithms import Algorithm, Terms, parts_of
+from cyclegan.algorithms import Algorithm, Parts, Terms, parts_of
+
+
+def whole(terms: Terms | Parts) -> Terms:
+    return {name: term for part in parts_of(terms) for name, term in part().items()}
 
 
 def losses_of(algorithm: Algorithm, batch: dict[str, Tensor]) -> Iterator[tuple[str, Terms]]:
     for optimizer, terms in algorithm.losses(batch):
-        yield optimizer, {name: term for part in parts_of(terms) for name, term in part().items()}
+        yield optimizer, whole(terms)
