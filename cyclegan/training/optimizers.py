@@ -18,7 +18,9 @@ def new_optimizer(section: Optimizer, group: str, parameters: Iterable[nn.Parame
     options = {"lr": section.lr, "weight_decay": section.weight_decay}
     if section.name in ("adam", "adamw"):
         kind = torch.optim.Adam if section.name == "adam" else torch.optim.AdamW
-        return kind(parameters, betas=section.betas, **options)
+        parameters = list(parameters)
+        fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)  # one pass over the weights
+        return kind(parameters, betas=section.betas, fused=fused, **options)
     kind = torch.optim.SGD if section.name == "sgd" else torch.optim.RMSprop
     return kind(parameters, momentum=section.momentum, **options)
 

@@ -214,10 +214,12 @@ class Trainer:
         for name, network in self.networks.items():
             network.load_state_dict(_with_augmentation_of(network, state["networks"][name]))
         for name, optimizer in self.optimizers.items():
-            configured = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-            optimizer.load_state_dict(state["optimizers"][name])
-            for group, options in zip(optimizer.param_groups, configured, strict=True):
-                group.update(options)  # momenta come back, betas and weight decay are what the run says now
+            saved = state["optimizers"][name]
+            groups = [
+                {**group, "params": old["params"]}
+                for group, old in zip(optimizer.param_groups, saved["param_groups"], strict=True)
+            ]  # momenta come back, betas and weight decay are what the run says now
+            optimizer.load_state_dict({**saved, "param_groups": groups})
         if self.accelerator.scaler and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.ema and state["ema"]:
