@@ -1,11 +1,12 @@
 """One training step against CycleGAN as everybody writes it (reference.py), in turns in one run.
 
-    python benchmarks/step.py --size 128 256 --batch 1 --json step.json
-    python benchmarks/step.py --modes float32 bf16 compile --device cuda --batch 1 4 16 32
+    python benchmarks/step.py --size 256 --batch 1 --json step.json
+    python benchmarks/step.py --modes auto float32 bf16 compile --device cuda --batch 1 4 16 32
 
-`ratio` is ours over the reference, in pairs a second: the median over the turns of neighbours in time, so a busy
-machine slows both; `CPU ratio` is the same of processor seconds, which neighbours disturb less. Each turn runs in a
-process of its own, whose peak memory is told above that of loading the code.
+`auto` is what `speed: auto` chooses here. The JSON has a row for each size, batch and mode, and at its top what the
+first of ours says. `ratio` is ours over the reference, in images (pairs) a second: the median over the turns of
+neighbours in time, so a busy machine slows both; `CPU ratio` is the same of processor seconds, which neighbours
+disturb less. Each turn runs in a process of its own, whose peak memory is told above that of loading the code.
 Work is counted as the reference's: 6 generator passes and 6 discriminator passes a pair, backward twice a forward.
 """
 
@@ -23,19 +24,23 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import accelerate
 import torch
 from reference import CycleGAN, discriminator, generator
 from torch import nn
 
 from cyclegan.algorithms import complete_config
-from cyclegan.config import load_config
+from cyclegan.config import Config, load_config
+from cyclegan.training.auto import with_speed
 from cyclegan.training.environment import git_commit
 from cyclegan.training.launch import new_accelerator
 from cyclegan.training.trainer import Trainer
 
-MODES: dict[str, dict[str, Any]] = {
-    "reference": {},
-    "float32": {},
+MODES: dict[str, dict[str, Any] | str] = {
+    "reference": "plain",
+    "auto": "auto",
+    "float32": "plain",
+    "float32 channels_last": {"channels_last": True},
     "bf16": {"precision": "bf16"},
     "bf16 channels_last": {"precision": "bf16", "channels_last": True},
     "tf32": {"tf32": True},
@@ -49,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, nargs="+", default=[256], help="pixels a side (%(default)s)")
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="pairs a step (%(default)s)")
-    parser.add_argument("--modes", nargs="+", default=["float32", "bf16"], choices=list(MODES)[1:])
+    parser.add_argument("--modes", nargs="+", default=["auto"], choices=list(MODES)[1:])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--steps", type=int, default=3, help="of a turn, after one to warm up (%(default)s)")
     parser.add_argument("--turns", type=int, default=3, help="of each (%(default)s)")
@@ -63,19 +68,24 @@ def main() -> None:
         print(json.dumps(one(mode, int(size), int(batch), options)))
         return
     rows = [row for size in options.size for batch in options.batch for row in compare(size, batch, options)]
-    results = {"machine": machine(options), "commit": git_commit(Path(__file__).parent), "rows": rows}
     peak = matrix_peak(torch.device(options.device))
-    results["bf16 matrix peak, TFLOP/s"] = peak
-    print(f"{results['machine']}; products of bf16 matrices run at {peak:.3g} TFLOP/s")
-    print("| size | batch | | ms a step | pairs/s | ratio | CPU ratio | peak MiB | TFLOP/s | of the peak |")
+    for row in rows:
+        row["of the peak"] = row["TFLOP/s"] / peak
+    print(f"{machine(options)}; products of bf16 matrices run at {peak:.3g} TFLOP/s")
+    print(f"auto: {settings('auto', torch.device(options.device)).speed!r}")
+    print("| size | batch | | ms a step | images/s | ratio | CPU ratio | peak MiB | TFLOP/s | of the peak |")
     print("|" + "---|" * 10)
     for row in rows:
         print(
-            f"| {row['size']} | {row['batch']} | {row['mode']} | {row['ms']:.0f} | {row['pairs/s']:.3g} | "
+            f"| {row['size']} | {row['batch']} | {row['mode']} | {row['ms']:.0f} | {row['images/s']:.3g} | "
             f"{row['ratio']:.2f} | {row['CPU ratio']:.2f} | {row['MiB']:.0f} | {row['TFLOP/s']:.3g} | "
-            f"{row['TFLOP/s'] / peak:.0%} |"
+            f"{row['of the peak']:.0%} |"
         )
     if options.json:
+        about = {"machine": machine(options), "commit": git_commit(Path(__file__).parent)}
+        about["versions"] = {"torch": torch.__version__, "accelerate": accelerate.__version__}
+        ours = next(row for row in rows if row["mode"] != "reference")
+        results = {**about, "bf16 matrix peak, TFLOP/s": peak, **ours, "rows": rows}
         options.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
@@ -92,7 +102,7 @@ def compare(size: int, batch: int, options: argparse.Namespace) -> list[dict]:
         }
         memory = max(turn[mode]["MiB"] for turn in turns)
         rows.append(
-            {"size": size, "batch": batch, "mode": mode, "ms": 1000 * seconds, "pairs/s": batch / seconds}
+            {"size": size, "batch": batch, "mode": mode, "ms": 1000 * seconds, "images/s": batch / seconds}
             | {**ratios, "MiB": memory, "TFLOP/s": work / seconds}
         )
     return rows
@@ -115,12 +125,17 @@ def one(mode: str, size: int, batch: int, options: argparse.Namespace) -> dict[s
         plain = CycleGAN(device)
         times = [timed(lambda: plain.step(pictures["A"], pictures["B"]), device) for _ in range(1 + options.steps)]
     else:
-        config = complete_config(load_config({"name": "step", "speed": MODES[mode], "logging": {"trackers": []}}))
+        config = settings(mode, device)
         with new_accelerator(config) as accelerator:
             trainer = Trainer(config, accelerator)
             times = [timed(lambda: trainer.update(dict(pictures), 1.0), device) for _ in range(1 + options.steps)]
     seconds, processor_seconds = map(min, zip(*times[1:], strict=True))
     return {"seconds": seconds, "CPU seconds": processor_seconds, "MiB": peak_memory(device) - before}
+
+
+def settings(mode: str, device: torch.device) -> Config:
+    options = {"name": "step", "speed": MODES[mode], "logging": {"trackers": []}}
+    return with_speed(complete_config(load_config(options)), device, "none")[0]
 
 
 def timed(step: Any, device: torch.device) -> tuple[float, float]:

@@ -33,7 +33,7 @@ def chosen(options: dict, device: torch.device = CPU, *overrides: str, afresh: b
 
 def test_devices_get_what_is_fast_on_them():
     cpu, gpu = chosen({}).speed, chosen({}, GPU).speed
-    assert (cpu.precision, cpu.channels_last, cpu.compile) == ("bf16", False, False)
+    assert (cpu.precision, cpu.channels_last, cpu.compile) == ("bf16", True, False)
     assert (gpu.precision, gpu.channels_last, gpu.compile) == ("bf16", True, True)
 
 
@@ -86,7 +86,7 @@ def test_workers_share_the_cores(monkeypatch):
 def test_a_run_says_and_keeps_what_it_chose(options: dict, monkeypatch, capsys):
     short = merged(options, training={"max_images": 2}, logging={"samples": 0})
     folder = train({**short, "speed": "auto"})
-    assert "speed: auto on cpu: precision=bf16, data.workers=0" in capsys.readouterr().out
+    assert "speed: auto on cpu: precision=bf16, channels_last=True, data.workers=0" in capsys.readouterr().out
     recorded = load_config(folder / "config.yaml")
     assert (recorded.speed.choice, recorded.speed.precision) == ("auto", "bf16")
     assert auto.with_speed(recorded, GPU)[0] == recorded  # everything is given there
