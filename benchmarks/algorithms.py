@@ -15,16 +15,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import re
 import statistics
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
+from machine import about, peak_memory
 from PIL import Image
 from torch import Tensor
 
@@ -52,6 +52,7 @@ METHODS = {
 SHIPPED = {"cyclegan": "horse2zebra", "cut": "cut", "fastcut": "fastcut", "dclgan": "dclgan"}
 PUBLISHED = {"cyclegan": (0.40, 4.81), "cut": (0.24, 3.33), "fastcut": (0.15, 2.25), "dclgan": (0.41, None)}
 ROWS = 10  # of the sheet
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def main() -> None:
@@ -89,7 +90,7 @@ def _scores(options: argparse.Namespace) -> None:
     extractor = make_extractor("effnet-lite0")
     reference = side_of(data / "trainB", extractor, ["kid"])  # more than the test pictures: a KID of few wavers
     lpips = lpips_from(options.lpips_weights) if options.lpips_weights else None
-    results = {"machine": _machine(options.jobs), "minutes": options.minutes, "seed": options.seed, "methods": {}}
+    results = {**_about(options.jobs), "minutes": options.minutes, "seed": options.seed, "methods": {}}
     configs = {}
     for name in options.methods:
         base = load_config("flat2fluent3d").model_dump(mode="json")
@@ -146,7 +147,7 @@ def _train_here(config, options: argparse.Namespace) -> dict:
         if stop.code:
             raise
     state = json.loads(max((config.folder / "state").glob("*/manifest.json")).read_text())
-    return {"images": state["images"], "seconds": time.monotonic() - began, "megabytes": _peak()}
+    return {"images": state["images"], "seconds": time.monotonic() - began, "megabytes": peak_memory(DEVICE)}
 
 
 def _lpips(distance, data: Path, run: Path) -> dict[str, float]:
@@ -206,7 +207,7 @@ def _cost(options: argparse.Namespace) -> None:
     best = {
         name: {key: min(turn[key] for turn in done) for key in ("seconds", "megabytes")} for name, done in turns.items()
     }
-    results = {"machine": _machine(), "size": options.size, "same_networks": options.same_networks, "methods": best}
+    results = {**_about(), "size": options.size, "same_networks": options.same_networks, "methods": best}
     lines = ["| | s / iteration | relative | published | peak MB | relative | published |", "|---" * 7 + "|"]
     first = methods[0]
     for name, found in best.items():
@@ -218,7 +219,11 @@ def _cost(options: argparse.Namespace) -> None:
             + (f"{memory} GB, {memory / PUBLISHED[first][1]:.2f} |" if memory and PUBLISHED[first][1] else "|")
         )
     kind = "CPU seconds of all threads" if not torch.cuda.is_available() else "seconds"
-    _write(options.out / "cost", results, [f"{_machine()}; {kind}, {options.size}x{options.size}, batch 1", "", *lines])
+    _write(
+        options.out / "cost",
+        results,
+        [f"{results['machine']}; {kind}, {options.size}x{options.size}, batch 1", "", *lines],
+    )
 
 
 def _cost_here(config, options: argparse.Namespace) -> dict:
@@ -226,7 +231,7 @@ def _cost_here(config, options: argparse.Namespace) -> dict:
     cuda = torch.cuda.is_available()
     config = complete_config(config)
     with new_accelerator(config) as accelerator:
-        before = 0.0 if cuda else _peak()
+        before = 0.0 if cuda else peak_memory(DEVICE)
         trainer = Trainer(config, accelerator)
         batch = {domain: torch.rand(1, 3, options.size, options.size) * 2 - 1 for domain in ("A", "B")}
         batch = {domain: image.to(accelerator.device) for domain, image in batch.items()}
@@ -238,10 +243,15 @@ def _cost_here(config, options: argparse.Namespace) -> dict:
             if cuda:
                 torch.cuda.synchronize()
             seconds.append(clock() - began)
-        return {"seconds": min(seconds[1:]), "megabytes": _peak() - before}
+        return {"seconds": min(seconds[1:]), "megabytes": peak_memory(DEVICE) - before}
 
 
 # ---- both
+
+
+def _about(jobs: int = 1) -> dict[str, Any]:
+    where = about(os.cpu_count() // jobs, DEVICE)
+    return {**where, "jobs at a time": jobs} if jobs > 1 else where
 
 
 def _in_a_child(kind: str, config: dict, options: argparse.Namespace) -> dict:
@@ -262,23 +272,6 @@ def _write(path: Path, results: dict, lines: list[str]) -> None:
     path.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
     path.with_suffix(".md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines), flush=True)
-
-
-def _peak() -> float:
-    """MB: what torch had of the GPU at most, or this process of the memory."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    status = Path("/proc/self/status").read_text()  # getrusage's peak is inherited from the process that started us
-    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 2**10
-
-
-def _machine(jobs: int = 1) -> str:
-    if torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    name = models[0].split(": ")[1] if models else platform.processor()
-    at_once = f" each, {jobs} at a time" if jobs > 1 else ""
-    return f"{name}, {os.cpu_count() // jobs} threads{at_once}, torch {torch.__version__}"
 
 
 if __name__ == "__main__":

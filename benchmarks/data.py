@@ -19,21 +19,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
-import cv2
 import numpy as np
-import PIL
 import psutil
 import torch
+from machine import about
 from PIL import Image
 from reference import CycleGAN, loader
-from step import machine
 
 from cyclegan.algorithms import complete_config
 from cyclegan.config import Config, load_config
 from cyclegan.data.dataset import EpochBatches, UnpairedDataset, epoch_length, new_loader
 from cyclegan.data.delivery import new_delivery
 from cyclegan.data.folders import find_split
-from cyclegan.training.environment import git_commit
 from cyclegan.training.launch import new_accelerator
 from cyclegan.training.trainer import Trainer
 
@@ -63,9 +60,8 @@ def main() -> None:
         made = time.perf_counter() - began
         rows = [row for batch in options.batch for n in options.workers for row in compare(batch, n, options)]
         waits = waiting(options) if options.steps else []
-    versions = {"pillow": PIL.__version__, "opencv": cv2.__version__, "torch": torch.__version__}
-    about = {"machine": machine(options), "commit": git_commit(Path(__file__).parent), "versions": versions}
-    print(f"{about['machine']}; the cache was made in {made:.1f} s")
+    where = about(options.threads, options.device)
+    print(f"{where['machine']}; the cache was made in {made:.1f} s")
     print("| batch | workers | | loaded/s a core | ratio | delivered/s a core | ratio |\n|" + "---|" * 7)
     for row in rows:
         print(
@@ -75,7 +71,7 @@ def main() -> None:
     for row in waits:
         print(f"{row['mode']}: training at {row['pairs/s']:.3g} pairs/s waits {row['waits']:.2%} of the time")
     if options.json:
-        results = {**about, "seconds to make the cache": made, "rows": rows, "training": waits}
+        results = {**where, "seconds to make the cache": made, "rows": rows, "training": waits}
         options.json.write_text(json.dumps(results, indent=1) + "\n")
 
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from machine import about, peak_memory
 from PIL import Image
 from pytorch_fid import fid_score
 from pytorch_fid.inception import InceptionV3
@@ -48,7 +47,7 @@ def main() -> None:
     if options.distance:
         return _one_distance(*options.distance)
     results = {
-        "machine": f"{_processor()}, {options.threads} threads, torch {torch.__version__}",
+        **about(options.threads),
         "distances": [_compare_distances(size, options) for size in options.sizes],
         "extraction": _compare_extraction(options),
     }
@@ -77,12 +76,11 @@ def _theirs(x: torch.Tensor, y: torch.Tensor) -> float:
 
 def _one_distance(side: str, *files: str) -> None:
     x, y = (torch.from_numpy(np.load(file)) for file in files)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     start = time.process_time()  # of all threads; on a busy machine the clock on the wall measures the neighbours
     value = {"ours": _ours, "pytorch-fid": _theirs}[side](x, y)
     seconds = time.process_time() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(json.dumps({"seconds": seconds, "megabytes": peak / 1024, "value": value}))
+    print(json.dumps({"seconds": seconds, "MiB": peak_memory() - before, "value": value}))
 
 
 def _compare_distances(count: int, options: argparse.Namespace) -> dict:
@@ -133,15 +131,13 @@ def _pictures(folder: Path, count: int) -> list[Path]:
 
 def _print(results: dict) -> None:
     print(results["machine"])
-    print(
-        "\n| features a side | pytorch-fid CPU s | ours CPU s | times faster | pytorch-fid MB | ours MB | difference |"
-    )
+    print("\n| features | pytorch-fid CPU s | ours CPU s | times faster | pytorch-fid MiB | ours MiB | difference |")
     print("|---|---|---|---|---|---|---|")
     for row in results["distances"]:
         theirs, ours = row["pytorch-fid"], row["ours"]
         print(
             f"| {row['features']} | {theirs['seconds']:.2f} | {ours['seconds']:.3f} | "
-            f"{theirs['seconds'] / ours['seconds']:.0f} | {theirs['megabytes']:.0f} | {ours['megabytes']:.0f} | "
+            f"{theirs['seconds'] / ours['seconds']:.0f} | {theirs['MiB']:.0f} | {ours['MiB']:.0f} | "
             f"{ours['value'] - theirs['value']:.1e} |"
         )
     rates = results["extraction"]["images_per_second"]
@@ -150,11 +146,6 @@ def _print(results: dict) -> None:
         f"ours {rates['ours']:.1f}/s (of CPU time), {rates['ours'] / rates['pytorch-fid']:.2f} times faster; "
         f"features differ by {results['extraction']['largest_relative_difference']:.1e} of the largest"
     )
-
-
-def _processor() -> str:
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return models[0].split(": ")[1] if models else platform.processor()
 
 
 if __name__ == "__main__":

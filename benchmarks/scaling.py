@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 import yaml
+from machine import about
 from safetensors.torch import load_file
 
-from cyclegan.training.environment import git_commit
 from cyclegan.training.journal import read_metrics
 
 HERE = Path(__file__).parent
@@ -45,12 +45,12 @@ def main() -> None:
         rows = [row(n, runs, options) for n in runs]
         if not options.speed:
             draw({n: read_metrics(run / "log" / "metrics.jsonl") for n, run in runs.items()}, HERE / "scaling.png")
-    print(f"torch {torch.__version__}, {os.cpu_count()} cores, {torch.cuda.device_count()} GPUs")
+    where = about(device="cuda" if torch.cuda.is_available() else "cpu")
+    print(f"{where['machine']}, {torch.cuda.device_count()} GPUs")
     for line in rows:
         print("  ".join(f"{name} {value:.4g}" for name, value in line.items()))
-    about = {"commit": git_commit(HERE), "torch": torch.__version__, "arguments": vars(options)}
     name = "scaling-speed.json" if options.speed else "scaling.json"
-    (HERE / name).write_text(json.dumps({**about, "rows": rows}, indent=1))
+    (HERE / name).write_text(json.dumps({**where, "arguments": vars(options), "rows": rows}, indent=1))
 
 
 def train(processes: int, options: argparse.Namespace, folder: Path) -> Path:

@@ -15,8 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import re
 import subprocess
 import sys
 import time
@@ -24,15 +22,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import accelerate
 import torch
+from machine import about, machine, peak_memory
 from reference import CycleGAN, discriminator, generator
 from torch import nn
 
 from cyclegan.algorithms import complete_config
 from cyclegan.config import Config, load_config
 from cyclegan.training.auto import with_speed
-from cyclegan.training.environment import git_commit
 from cyclegan.training.launch import new_accelerator
 from cyclegan.training.trainer import Trainer
 
@@ -71,7 +68,7 @@ def main() -> None:
     peak = matrix_peak(torch.device(options.device))
     for row in rows:
         row["of the peak"] = row["TFLOP/s"] / peak
-    print(f"{machine(options)}; products of bf16 matrices run at {peak:.3g} TFLOP/s")
+    print(f"{machine(options.threads, options.device)}; products of bf16 matrices run at {peak:.3g} TFLOP/s")
     print(f"auto: {settings('auto', torch.device(options.device)).speed!r}")
     print("| size | batch | | ms a step | images/s | ratio | CPU ratio | peak MiB | TFLOP/s | of the peak |")
     print("|" + "---|" * 10)
@@ -82,10 +79,8 @@ def main() -> None:
             f"{row['of the peak']:.0%} |"
         )
     if options.json:
-        about = {"machine": machine(options), "commit": git_commit(Path(__file__).parent)}
-        about["versions"] = {"torch": torch.__version__, "accelerate": accelerate.__version__}
         ours = next(row for row in rows if row["mode"] != "reference")
-        results = {**about, "bf16 matrix peak, TFLOP/s": peak, **ours, "rows": rows}
+        results = {**about(options.threads, options.device), "bf16 matrix peak, TFLOP/s": peak, **ours, "rows": rows}
         options.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
@@ -147,13 +142,6 @@ def timed(step: Any, device: torch.device) -> tuple[float, float]:
     return time.perf_counter() - began, time.process_time() - busy
 
 
-def peak_memory(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    status = Path("/proc/self/status").read_text()  # getrusage's peak is inherited from the process that started us
-    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 2**10
-
-
 def pair_macs(size: int) -> float:
     """Multiply-adds of a pair: each generator 3 times forwards, each discriminator 3 times, backwards twice as much."""
     return 6 * macs(generator(), size) * 3 + 6 * macs(discriminator(), size) * 3
@@ -181,16 +169,6 @@ def matrix_peak(device: torch.device, side: int | None = None) -> float:
     a, b = torch.randn(2, side, side, device=device, dtype=torch.bfloat16)
     seconds, _ = min(timed(lambda: a @ b, device) for _ in range(10))
     return 2e-12 * side**3 / seconds
-
-
-def machine(options: argparse.Namespace) -> str:
-    if options.device.startswith("cuda"):
-        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    amx = "with AMX" if any("amx_bf16" in line for line in lines) else "without AMX"
-    name = names[0] if names else platform.processor()
-    return f"{name}, {options.threads} threads, {amx}, torch {torch.__version__}"
 
 
 if __name__ == "__main__":

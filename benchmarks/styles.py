@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 import torch
-from step import peak_memory
+from machine import peak_memory
 from torch import Tensor
 
 from cyclegan import load_generator, stylize

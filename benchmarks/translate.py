@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from machine import about
 from PIL import Image
 from torch import nn
 
@@ -53,14 +53,15 @@ def main() -> None:
         print(json.dumps(_tile(options)))
         return
     rows = PARTS[options.part](options)
-    print(f"{platform.processor() or platform.machine()}, {options.threads} threads, torch {torch.__version__}")
+    where = about(options.threads)
+    print(where["machine"])
     for row in rows:
         print(
             "  ".join(
                 f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()
             )
         )
-    Path(__file__).with_name(f"translate-{options.part}.json").write_text(json.dumps(rows, indent=1))
+    Path(__file__).with_name(f"translate-{options.part}.json").write_text(json.dumps({**where, "rows": rows}, indent=1))
 
 
 def _generator(options: argparse.Namespace) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "algorithms.py"
 
 @pytest.fixture(scope="module")
 def benchmark():
+    sys.path.append(str(BENCHMARK.parent))  # where its own imports are
     found = importlib.util.spec_from_file_location("compared_algorithms", BENCHMARK)
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
