@@ -43,7 +43,7 @@ MODES: dict[str, dict[str, Any] | str] = {
     "tf32": {"tf32": True},
     "compile": {"precision": "bf16", "compile": True},
     "compile channels_last": {"precision": "bf16", "compile": True, "channels_last": True},
-    "checkpointing": {"precision": "bf16", "checkpointing": True},
+    "checkpointing": {"precision": "bf16", "channels_last": True, "checkpointing": True},
 }
 
 
