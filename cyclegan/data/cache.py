@@ -61,9 +61,7 @@ class Cache:
         entry = self.entries[picture]
         if self.pixels is None:
             self.pixels = np.memmap(self.path, np.uint8, "r")
-        size = np.dtype(entry["type"]).itemsize * int(np.prod(entry["shape"]))
-        pixels = np.asarray(self.pixels[entry["start"] : entry["start"] + size])
-        return pixels.view(entry["type"]).reshape(entry["shape"])
+        return np.ndarray(entry["shape"], entry["type"], self.pixels, entry["start"])
 
     def __getstate__(self) -> dict:
         return {**vars(self), "pixels": None}  # a worker that is spawned maps the file itself

@@ -135,7 +135,10 @@ def epoch_length(files: dict[str, list[Path]], epoch_size: str | int) -> int:
 
 
 def collate(items: list[dict]) -> dict:
-    """Stack pictures to (N, C, H, W), uint8 or in [-1, 1]; "skipped" lists damaged files, "problem" what is wrong."""
+    """Stack pictures to (N, C, H, W), channels_last, uint8 or in [-1, 1].
+
+    "skipped" lists damaged files, "problem" says what is wrong.
+    """
     batch = {
         "skipped": [message for item in items for message in item["skipped"]],
         "problem": next((item["problem"] for item in items if item["problem"]), None),
@@ -153,7 +156,8 @@ def collate(items: list[dict]) -> dict:
             return batch
         deep = any(image.is_floating_point() for image in images)
         images = [scaled(image) for image in images] if deep else images
-        batch[domain] = default_collate(images)  # in a worker, straight into the memory that it shares
+        pixels = [image.permute(1, 2, 0) for image in images]  # (height, width, channels), as they lie in memory
+        batch[domain] = default_collate(pixels).permute(0, 3, 1, 2)  # in a worker, straight into memory that it shares
     return batch
 
 
