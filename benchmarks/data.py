@@ -30,6 +30,7 @@ from step import machine
 
 from cyclegan.algorithms import complete_config
 from cyclegan.config import Config, load_config
+from cyclegan.data.bundles import MOST
 from cyclegan.data.dataset import EpochBatches, UnpairedDataset, epoch_length, new_loader
 from cyclegan.data.delivery import new_delivery
 from cyclegan.data.folders import find_split
@@ -144,10 +145,13 @@ def endless(batches: Iterable[dict], sampler: EpochBatches | None = None) -> Bat
 
 
 def started(batches: Batches) -> list[psutil.Process]:
-    """The workers of a loader, which has given its first batch."""
+    """The workers of a loader, which has given its first batch, and with workers so many that messages are whole."""
     before = psutil.Process().children()
     next(batches)
-    return [worker for worker in psutil.Process().children() if worker not in before]
+    workers = [worker for worker in psutil.Process().children() if worker not in before]
+    for _ in range(2 * MOST - 2 if workers else 0):
+        next(batches)
+    return workers
 
 
 def turn(
