@@ -4,8 +4,8 @@
 
 In turns in one run: the reference's loader (reference.py), ours from the files, ours from `data.cache`. Counted are
 seconds of processors, in all processes together: pictures a second are those of one core that does nothing else, even
-if the machine does. "loaded" ends with the batch in the training process, as it goes to a GPU; "delivered" with
-float32 in [-1, 1] on the CPU, which is what the reference's loader gives at once. Ratios are medians over turns.
+if the machine does. "loaded" ends with the batch in the training process, as it goes to a GPU; "delivered" with planes
+of float32 in [-1, 1] on the CPU, which is what the reference's loader gives at once. Ratios are medians over turns.
 Without --root, 200 random JPEGs of 256x256 are made.
 """
 
@@ -15,7 +15,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import median
 
@@ -28,6 +28,7 @@ from reference import CycleGAN, loader
 
 from cyclegan.algorithms import complete_config
 from cyclegan.config import Config, load_config
+from cyclegan.data.bundles import MOST
 from cyclegan.data.dataset import EpochBatches, UnpairedDataset, epoch_length, new_loader
 from cyclegan.data.delivery import new_delivery
 from cyclegan.data.folders import find_split
@@ -131,7 +132,7 @@ def config_of(options: argparse.Namespace, batch: int = 1, cache: Path | bool = 
     )
 
 
-def endless(batches: torch.utils.data.DataLoader, sampler: EpochBatches | None = None) -> Batches:
+def endless(batches: Iterable[dict], sampler: EpochBatches | None = None) -> Batches:
     while True:
         for batch in batches:
             yield {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
@@ -140,10 +141,13 @@ def endless(batches: torch.utils.data.DataLoader, sampler: EpochBatches | None =
 
 
 def started(batches: Batches) -> list[psutil.Process]:
-    """The workers of a loader, which has given its first batch."""
+    """The workers of a loader, which has given its first batch, and with workers so many that messages are whole."""
     before = psutil.Process().children()
     next(batches)
-    return [worker for worker in psutil.Process().children() if worker not in before]
+    workers = [worker for worker in psutil.Process().children() if worker not in before]
+    for _ in range(2 * MOST - 2 if workers else 0):
+        next(batches)
+    return workers
 
 
 def turn(

@@ -2,7 +2,8 @@
 
 <domain>-<digest>.pixels holds the pixels of all pictures one after another, then a table of them (JSON), then where the
 table begins. It is written under another name and renamed when it is whole. The digest is of all that the pixels depend
-on, names, sizes and times of the pictures too: other pixels have another name, and who reads a file keeps it.
+on, names and bytes of the pictures too: other pixels have another name, and who reads a file keeps it. So that not all
+pictures are read at each start, digests-<digest of their folder>.json remembers theirs (digests.py).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +25,7 @@ import torch
 from tqdm import tqdm
 
 from cyclegan.config import ConfigError
+from cyclegan.data.digests import digests_of, remembered
 from cyclegan.data.images import ImageError
 from cyclegan.data.unpack import need_space
 from cyclegan.whole_files import open_replacing
@@ -61,9 +63,7 @@ class Cache:
         entry = self.entries[picture]
         if self.pixels is None:
             self.pixels = np.memmap(self.path, np.uint8, "r")
-        size = np.dtype(entry["type"]).itemsize * int(np.prod(entry["shape"]))
-        pixels = np.asarray(self.pixels[entry["start"] : entry["start"] + size])
-        return pixels.view(entry["type"]).reshape(entry["shape"])
+        return np.ndarray(entry["shape"], entry["type"], self.pixels, entry["start"])
 
     def __getstate__(self) -> dict:
         return {**vars(self), "pixels": None}  # a worker that is spawned maps the file itself
@@ -80,45 +80,54 @@ def new_cache(
         settings: what `load` makes of a picture depends on
         load: gives the pixels of a picture, uint8 or float32
 
-    Raises ConfigError if there is none that fits and the folder cannot be written to or is full.
+    Raises ConfigError if there is none that fits and the folder cannot be written to or is full, ImageError if pictures
+    are changed while it is made.
     """
-    about = {
-        "folder": str(root.resolve()),
-        "settings": settings,
-        "format": FORMAT,
-        "versions": [cv2.__version__, torch.__version__, PIL.__version__],
-        "files": [_stamp(picture, root) for picture in files],
-    }
-    path = folder / f"{domain}-{_digest(json.dumps(about, sort_keys=True))[:12]}.pixels"
+    named = {_name(picture, root): picture for picture in files}
+    digests = folder / f"digests-{_digest(str(root.resolve()))}.json"
     try:
+        about = {
+            "settings": settings,
+            "format": FORMAT,
+            "versions": [cv2.__version__, torch.__version__, PIL.__version__],
+            "files": _contents(folder, domain, named, digests),
+        }
+        path = folder / f"{domain}-{_digest(json.dumps(about, sort_keys=True))}.pixels"
         table = _table(path)
         if table is None:
             folder.mkdir(parents=True, exist_ok=True)
             with _alone(folder):
                 table = _table(path)
                 if table is None:
-                    table = _write(path, root, files, load)
+                    table = _write(path, root, files, load, lambda: digests_of(named, digests, BEGUN) == about["files"])
     except OSError as error:
         raise ConfigError(
             f"data.cache: {folder}: {error.strerror or error}; name another folder there, or data.cache=false"
         ) from None
-    return Cache(path, {picture: table[name] for picture in files if (name := _name(picture, root)) in table})
+    return Cache(path, {picture: table[name] for name, picture in named.items() if name in table})
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _name(picture: Path, root: Path) -> str:
     return picture.relative_to(root).as_posix()
 
 
-def _stamp(path: Path, root: Path) -> str:
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise ImageError(f"cannot read {path}: {error.strerror}") from None
-    return f"{_name(path, root)} {found.st_size} {found.st_mtime_ns}"
+def _contents(folder: Path, domain: str, named: dict[str, Path], digests: Path) -> dict[str, str | None]:
+    """The digest of each picture's bytes; one process reads those that are new, and others wait meanwhile."""
+    known = remembered(named, digests)
+    if len(known) == len(named):
+        return known
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_alone(folder))
+        except OSError:
+            if not any(folder.glob(f"{domain}-*.pixels")):  # else there may be one that fits
+                raise
+        return digests_of(named, digests, BEGUN)
 
 
 @contextmanager
@@ -145,7 +154,9 @@ def _table(path: Path) -> dict | None:
         return None
 
 
-def _write(path: Path, root: Path, files: list[Path], load: Callable[[Path], np.ndarray]) -> dict:
+def _write(
+    path: Path, root: Path, files: list[Path], load: Callable[[Path], np.ndarray], unchanged: Callable[[], bool]
+) -> dict:
     table: dict[str, dict] = {}
     bar = tqdm(_loaded(files, load), f"data.cache: {path.name}", len(files), unit="img", disable=None)
     with open_replacing(path, BEGUN) as file:
@@ -157,6 +168,8 @@ def _write(path: Path, root: Path, files: list[Path], load: Callable[[Path], np.
         start = file.tell()
         file.write(json.dumps(table).encode())
         file.write(start.to_bytes(END, "little"))
+        if not unchanged():
+            raise ImageError(f"pictures in {root} were changed while data.cache was being made; start again")
     return table
 
 

@@ -7,18 +7,20 @@ Nothing here remembers anything: which pictures make a pair, and how they are cr
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cyclegan.config import ConfigError, Data
+from cyclegan.data.bundles import PREFETCH, Bundles, Part, Read, Unbundled, batches_a_message, bundled
 from cyclegan.data.folders import find_folder
 from cyclegan.data.images import ImageError, scaled
 from cyclegan.data.masks import find_masks
@@ -134,27 +136,30 @@ def epoch_length(files: dict[str, list[Path]], epoch_size: str | int) -> int:
     return epoch_size if isinstance(epoch_size, int) else {"max": max, "min": min, "sum": sum}[epoch_size](sizes)
 
 
-def collate(items: list[dict]) -> dict:
-    """Stack pictures to (N, C, H, W), uint8 or in [-1, 1]; "skipped" lists damaged files, "problem" what is wrong."""
-    batch = {
-        "skipped": [message for item in items for message in item["skipped"]],
-        "problem": next((item["problem"] for item in items if item["problem"]), None),
-    }
-    if batch["problem"]:
-        return batch
-    for domain in (key for key in items[0] if key not in batch):
+def collate(items: list[dict], batch_size: int) -> list[Part]:
+    """A message: the batches that these pairs make."""
+    return bundled([_batch(items[first : first + batch_size]) for first in range(0, len(items), batch_size)])
+
+
+def _batch(items: list[dict]) -> Read:
+    """What to report, damaged files ("skipped") and what is wrong ("problem"), and the pictures if nothing is wrong."""
+    skipped = [message for item in items for message in item["skipped"]]
+    report = {"problem": next((item["problem"] for item in items if item["problem"]), None), "skipped": skipped}
+    if report["problem"]:
+        return report, {}
+    pictures = {}
+    for domain in (name for name in items[0] if name not in report):
         images = [item[domain] for item in items]
         sizes = {tuple(image.shape[1:]) for image in images}
         if len(sizes) > 1:
-            batch["problem"] = (
+            problem = (
                 f"data.resize: pictures of {domain} come out in different sizes {sorted(sizes)}; "
                 "use training.batch_size=1 or a resize that ends in a crop"
             )
-            return batch
+            return {**report, "problem": problem}, {}
         deep = any(image.is_floating_point() for image in images)
-        images = [scaled(image) for image in images] if deep else images
-        batch[domain] = default_collate(images)  # in a worker, straight into the memory that it shares
-    return batch
+        pictures[domain] = [scaled(image) for image in images] if deep else images
+    return report, pictures
 
 
 def _start_worker(_: int) -> None:
@@ -164,16 +169,26 @@ def _start_worker(_: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def new_loader(dataset: UnpairedDataset, batches: EpochBatches, workers: int, pin_memory: bool) -> DataLoader:
+def new_loader(dataset: UnpairedDataset, batches: EpochBatches, workers: int, pin_memory: bool) -> Unbundled:
     """Workers live as long as the loader; a worker's torch and OpenCV use one thread."""
     cv2.setNumThreads(0)  # for a picture of 256x256, waking other threads takes longer than the work
-    return DataLoader(
+    loader = DataLoader(
         dataset,
-        batch_sampler=batches,
-        collate_fn=collate,
+        batch_sampler=Bundles(batches, _batches_a_message(dataset, batches, workers)),
+        collate_fn=partial(collate, batch_size=batches.batch_size),
         num_workers=workers,
+        prefetch_factor=PREFETCH if workers else None,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # else each epoch draws a seed from the global one: a resumed run once too often
     )
+    return Unbundled(loader)
+
+
+def _batches_a_message(dataset: UnpairedDataset, batches: EpochBatches, workers: int) -> int:
+    transforms = dataset.transforms.values()
+    if not workers or not all(transform.crop for transform in transforms):  # without a crop, sizes are not known
+        return 1
+    pair = sum(math.prod(transform.crop_size) * transform.read.channels for transform in transforms)  # bytes
+    return batches_a_message(batches.batch_size * pair, workers * batches.world)

@@ -15,13 +15,13 @@ Batch = dict[str, Tensor]  # "A", "B" and what belongs to them: (N, C, H, W), ui
 
 def new_delivery(device: torch.device) -> Callable[[Batch], Batch]:
     """A function that takes a batch to the device, its pictures to [-1, 1]."""
-    if device.type != "cuda":
-        return partial(_moved, device=device)
+    if device.type != "cuda":  # its convolutions want planes, which are cheaper made of bytes
+        return partial(_moved, device=device, layout=torch.contiguous_format)
     return partial(_moved_beside, device=device, stream=torch.cuda.Stream(device))
 
 
-def _moved(batch: Batch, device: torch.device) -> Batch:
-    return {name: scaled(images.to(device, non_blocking=True)) for name, images in batch.items()}
+def _moved(batch: Batch, device: torch.device, layout: torch.memory_format = torch.preserve_format) -> Batch:
+    return {name: scaled(images.to(device, non_blocking=True, memory_format=layout)) for name, images in batch.items()}
 
 
 def _moved_beside(batch: Batch, device: torch.device, stream: torch.cuda.Stream) -> Batch:

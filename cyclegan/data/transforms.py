@@ -128,14 +128,16 @@ class Transform:
             sides = layers["image"].shape[:2]
             top, left = (draw.randint(0, side - part) for side, part in zip(sides, self.crop_size, strict=True))
             layers = {name: layer[top : top + height, left : left + width] for name, layer in layers.items()}
-        if draw.random() < self.flip:
-            layers = {name: cv2.flip(layer, 1).reshape(layer.shape) for name, layer in layers.items()}
+        flipped = draw.random() < self.flip
+        layers = {  # copies either way: a view would keep the whole picture until its batch is full
+            name: cv2.flip(layer, 1).reshape(layer.shape) if flipped else layer.copy() for name, layer in layers.items()
+        }
         if not self.augment.transforms:
             return layers
         # One source of chance for all: with a seed, albumentations lets each draw the same numbers, so that they go
         # together.
         self.augment.set_random_state(np.random.default_rng(seed), draw)
-        return self.augment(**{name: np.array(layer) for name, layer in layers.items()})
+        return self.augment(**layers)
 
     def _zoomed(self, pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """A crop of the picture at a random scale; no more of it is resized than that."""

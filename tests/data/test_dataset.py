@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from cyclegan.config import Data
+from cyclegan.data.bundles import unbundled
 from cyclegan.data.dataset import Draw, EpochBatches, UnpairedDataset, collate, epoch_length, new_loader
 from cyclegan.data.folders import find_split
 
@@ -30,14 +30,7 @@ def batches_of(data: Data, workers: int, world: int = 1, batch_size: int = 2, ep
             sampler = EpochBatches(12, batch_size, rank, world)
             sampler.epoch = epoch
             loader = new_loader(dataset(data), sampler, workers, pin_memory=False)
-            if start_method:
-                loader = DataLoader(
-                    dataset(data),
-                    batch_sampler=sampler,
-                    collate_fn=collate,
-                    num_workers=workers,
-                    multiprocessing_context=start_method,
-                )
+            loader.messages.multiprocessing_context = start_method
             parts.append(list(loader))
         for ranks in zip(*parts, strict=True):
             seen.append({domain: torch.cat([batch[domain] for batch in ranks]) for domain in "AB"})
@@ -132,4 +125,22 @@ def test_a_damaged_file_is_reported_and_the_next_one_taken(data: Data):
 
 def test_pictures_of_different_sizes_in_a_batch_are_a_problem_with_a_name():
     items = [{"A": torch.zeros(3, s, 8), "B": torch.zeros(3, 8, 8), "problem": None, "skipped": []} for s in (8, 12)]
-    assert "data.resize" in collate(items)["problem"] and "(12, 8)" in collate(items)["problem"]
+    (batch,) = unbundled([collate(items, 2)])
+    assert "data.resize" in batch["problem"] and "(12, 8)" in batch["problem"]
+
+
+@pytest.mark.parametrize("flip", [0, 1])
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_sample_has_memory_of_its_own_and_no_more(cache: bool, flip: int, data: Data):
+    data.cache, data.flip = cache, flip
+    draws = dataset(data)
+    before = draws[Draw(0, 0)]["A"].clone()
+    sample = draws[Draw(0, 0)]["A"]
+    assert sample.untyped_storage().nbytes() == 3 * 32 * 32
+    sample.zero_()
+    assert torch.equal(draws[Draw(0, 0)]["A"], before)
+
+
+def test_batches_are_channels_last(data: Data):
+    (batch,) = new_loader(dataset(data), EpochBatches(4, 4), workers=0, pin_memory=False)
+    assert batch["A"].shape == (4, 3, 32, 32) and batch["A"].is_contiguous(memory_format=torch.channels_last)

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from cyclegan.config import ConfigError, Data
+from cyclegan.data.bundles import unbundled
 from cyclegan.data.dataset import Draw, UnpairedDataset, collate
 from cyclegan.data.folders import find_split
 from cyclegan.data.images import ImageError, find_images
@@ -35,7 +36,7 @@ def dataset(data: Data) -> UnpairedDataset:
 
 def test_a_mask_is_cropped_and_flipped_with_its_picture(masked: Data):
     items = [dataset(masked)[Draw(0, place)] for place in range(12)]
-    batch = collate(items)
+    (batch,) = unbundled([collate(items, 12)])
     assert batch["A_mask"].shape == (12, 1, 32, 32) and "B_mask" not in batch
     assert torch.equal(batch["A_mask"], batch["A"][:, :1] / 255)
     assert len({mask.numpy().tobytes() for mask in batch["A_mask"]}) > 6
