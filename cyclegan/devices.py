@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from cyclegan.errors import UserError
@@ -25,3 +27,28 @@ def usable_device(name: torch.device | str | None) -> torch.device:
     except (RuntimeError, AssertionError, ImportError) as error:  # torch has one for each kind of absence
         reason = str(error).splitlines()[0]
         raise DeviceError(f"no device {name} here (cpu, cuda, cuda:1, mps …): {reason}") from None
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether convolutions in bf16 are faster than in float32.
+
+    On NVIDIA's Ampere and later, CPUs with AMX, and AMD's with AVX512-BF16; Intel's AVX512-BF16 without AMX is slower
+    (docs/performance.md).
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    found = cpu_features() if device.type == "cpu" else set()
+    return "amx_bf16" in found or {"avx512_bf16", "AuthenticAMD"} <= found
+
+
+def cpu_features() -> set[str]:
+    """Vendor and flags of the first processor, on Linux; elsewhere none are known."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return {word for key in ("vendor_id", "flags") for word in _first(lines, key).split()}
+
+
+def _first(lines: list[str], key: str) -> str:
+    return next((line.partition(":")[2] for line in lines if line.startswith(key)), "")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cyclegan.data.images import to_tensor
 from cyclegan.data.masks import read_mask
-from cyclegan.devices import DeviceError, usable_device
+from cyclegan.devices import DeviceError, has_fast_bf16, usable_device
 from cyclegan.inference.exported import ExportedGenerator
 from cyclegan.inference.picture_files import Picture
 from cyclegan.inference.styling import Styling
@@ -108,18 +108,5 @@ def _read_regions(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
 
 
 def best_precision(device: torch.device) -> Precision:
-    """bf16 where it is fast: CPUs with AMX or AVX512-BF16, GPUs from Ampere on."""
-    if device.type == "cpu":
-        return "bf16" if _cpu_flags() & {"amx_bf16", "avx512_bf16"} else "fp32"
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
-    return "fp32"
-
-
-def _cpu_flags() -> set[str]:
-    """Of the first processor, on Linux; elsewhere none are known."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    return set(next((line for line in lines if line.startswith("flags")), "").split())
+    """bf16 where it is the faster one."""
+    return "bf16" if has_fast_bf16(device) else "fp32"

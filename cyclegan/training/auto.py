@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from cyclegan.config import Config
+from cyclegan.devices import cpu_features, has_fast_bf16
 from cyclegan.training import checkpoint
 from cyclegan.training.speed import can_compile
 
@@ -53,7 +54,7 @@ def chosen_speed(config: Config, device: torch.device) -> dict[str, Any]:
     """
     algorithm = config.algorithm
     twice = bool(algorithm.get("r1")) or algorithm.get("adversarial") == "wgan-gp"
-    fast = _has_bf16(device) and not twice and algorithm["name"] not in UNTRIED
+    fast = has_fast_bf16(device) and not twice and algorithm["name"] not in UNTRIED
     gpu = device.type == "cuda"
     one_size = "crop" in config.data.resize
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # "no" is what accelerate launch says unasked
@@ -86,23 +87,8 @@ def _kept(folder: Path) -> dict[str, Any] | None:
     return {key: value for key, value in speed.items() if key != "choice"} if speed.get("choice") == "auto" else None
 
 
-def _has_bf16(device: torch.device) -> bool:
-    """Whether products of bf16 are faster than those of float32: on Ampere and later, and CPUs with instructions."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and not _flags().isdisjoint({"amx_bf16", "avx512_bf16"})
-
-
-def _flags() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux: plain
-        return set()
-    return next((set(line.split()) for line in lines if line.startswith("flags")), set())
-
-
 def _name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    found = sorted(_flags() & {"amx_bf16", "avx512_bf16"})
+    found = sorted(cpu_features() & {"amx_bf16", "avx512_bf16"})
     return f"{device.type} with {', '.join(found)}" if found else device.type

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cyclegan import devices
 from cyclegan.algorithms import complete_config
 from cyclegan.config import Config, load_config
 from cyclegan.training import auto
@@ -19,7 +20,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 @pytest.fixture(autouse=True)
 def machine(monkeypatch):
     """A CPU with AMX, and an Ampere with Triton."""
-    monkeypatch.setattr(auto, "_flags", lambda: {"sse2", "amx_bf16"})
+    monkeypatch.setattr(devices, "cpu_features", lambda: {"sse2", "amx_bf16"})
     monkeypatch.setattr(auto, "can_compile", lambda _: True)
     monkeypatch.setattr(auto, "_name", str)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
@@ -38,7 +39,7 @@ def test_devices_get_what_is_fast_on_them():
 
 
 def test_devices_without_fast_bf16_stay_plain(monkeypatch):
-    monkeypatch.setattr(auto, "_flags", lambda: {"sse2", "avx512f"})
+    monkeypatch.setattr(devices, "cpu_features", lambda: {"sse2", "avx512f"})
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
     assert chosen({}).speed.precision == chosen({}, GPU).speed.precision == "no"
     assert not chosen({}, GPU).speed.channels_last
@@ -90,7 +91,7 @@ def test_a_run_says_and_keeps_what_it_chose(options: dict, monkeypatch, capsys):
     recorded = load_config(folder / "config.yaml")
     assert (recorded.speed.choice, recorded.speed.precision) == ("auto", "bf16")
     assert auto.with_speed(recorded, GPU)[0] == recorded  # everything is given there
-    monkeypatch.setattr(auto, "_flags", set)  # another machine
+    monkeypatch.setattr(devices, "cpu_features", set)  # another machine
     train(merged({**short, "speed": "auto"}, training={"max_images": 4}))
     assert load_config(folder / "config.yaml").speed.precision == "bf16"
     said = capsys.readouterr().out
@@ -103,7 +104,7 @@ def test_a_run_says_and_keeps_what_it_chose(options: dict, monkeypatch, capsys):
 def test_a_run_that_goes_on_from_another_keeps_what_that_one_chose(options: dict, part: str, monkeypatch, capsys):
     short = merged({**options, "speed": "auto"}, training={"max_images": 2}, logging={"samples": 0})
     other = train(short) / part
-    monkeypatch.setattr(auto, "_flags", set)  # another machine
+    monkeypatch.setattr(devices, "cpu_features", set)  # another machine
     longer = merged({**short, "name": "branch"}, training={"max_images": 4})
     folder = train(longer, resume=str(other))
     assert load_config(folder / "config.yaml").speed.precision == "bf16"
@@ -118,7 +119,23 @@ def test_a_run_that_was_plain_is_told_of_its_new_precision(options: dict, capsys
     assert "speed.precision: None -> bf16" in capsys.readouterr().out
 
 
-def test_the_flags_of_this_machine_are_read(monkeypatch, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("features", "fast"),
+    [
+        ({"GenuineIntel", "avx512_bf16", "amx_bf16"}, True),
+        ({"AuthenticAMD", "avx512_bf16"}, True),
+        ({"GenuineIntel", "avx512_bf16"}, False),  # slower than float32
+        ({"AuthenticAMD", "avx2"}, False),
+        (set(), False),  # unknown
+    ],
+)
+def test_a_processor_is_known_by_vendor_and_flags(features: set[str], fast: bool, monkeypatch):
+    monkeypatch.setattr(devices, "cpu_features", lambda: features)
+    assert devices.has_fast_bf16(CPU) == fast
+    assert not devices.has_fast_bf16(torch.device("mps"))
+
+
+def test_the_features_of_this_machine_are_read(monkeypatch):
     monkeypatch.undo()
     if Path("/proc/cpuinfo").exists() and "flags" in Path("/proc/cpuinfo").read_text():
-        assert auto._flags() & {"sse2", "fp"}
+        assert devices.cpu_features() & {"sse2", "fp"}
