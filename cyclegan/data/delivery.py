@@ -13,10 +13,15 @@ from cyclegan.data.images import scaled
 Batch = dict[str, Tensor]  # "A", "B" and what belongs to them: (N, C, H, W), uint8 or in [-1, 1]
 
 
-def new_delivery(device: torch.device) -> Callable[[Batch], Batch]:
-    """A function that takes a batch to the device, its pictures to [-1, 1]."""
-    if device.type != "cuda":  # its convolutions want planes, which are cheaper made of bytes
-        return partial(_moved, device=device, layout=torch.contiguous_format)
+def new_delivery(
+    device: torch.device, layout: torch.memory_format = torch.contiguous_format
+) -> Callable[[Batch], Batch]:
+    """A function that takes a batch to the device, its pictures to [-1, 1].
+
+    Off GPUs in the layout that is wanted: that is cheaper made of bytes than of floats.
+    """
+    if device.type != "cuda":
+        return partial(_moved, device=device, layout=layout)
     return partial(_moved_beside, device=device, stream=torch.cuda.Stream(device))
 
 

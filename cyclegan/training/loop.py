@@ -137,7 +137,7 @@ class Run:
         with stopper.asleep():  # a cache may take minutes to make
             dataset = kind(self.files, data, self.seed, multiple)
         self.loader = new_loader(dataset, self.batches, data.workers, pin_memory=accelerator.device.type == "cuda")
-        self.deliver = new_delivery(accelerator.device)
+        self.deliver = new_delivery(accelerator.device, self.trainer.layout)
         self.global_batch = training.batch_size * world
         self.epoch_images = len(self.batches) * self.global_batch
         self.total_images = self._total_images()

@@ -20,7 +20,7 @@ def new_optimizer(section: Optimizer, group: str, parameters: Iterable[nn.Parame
         kind = torch.optim.Adam if section.name == "adam" else torch.optim.AdamW
         parameters = list(parameters)
         fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)  # one pass over the weights
-        return kind(parameters, betas=section.betas, fused=fused, **options)
+        return kind(parameters, betas=section.betas, fused=fused or None, **options)
     kind = torch.optim.SGD if section.name == "sgd" else torch.optim.RMSprop
     return kind(parameters, momentum=section.momentum, **options)
 

@@ -39,8 +39,8 @@ class Trainer:
         torch.use_deterministic_algorithms(config.deterministic)
         set_seed(config.seed)
         self.dtype = torch.float64 if config.speed.precision == "fp64" else torch.float32
-        layout = torch.channels_last if config.speed.channels_last else torch.contiguous_format
-        self.algorithm = build_algorithm(config).to(accelerator.device, self.dtype, memory_format=layout)
+        self.layout = torch.channels_last if config.speed.channels_last else torch.contiguous_format
+        self.algorithm = build_algorithm(config).to(accelerator.device, self.dtype, memory_format=self.layout)
         self.networks = self._trained_networks()
         self.generators = self.algorithm.generators()
         for generator in self.generators.values():
@@ -108,8 +108,7 @@ class Trainer:
 
         Returns the losses, with the sum of an optimizer's terms under its name; their means are kept as well.
         """
-        layout = torch.channels_last if self.config.speed.channels_last else torch.contiguous_format
-        batch = {name: value.to(dtype=self.dtype, memory_format=layout) for name, value in batch.items()}
+        batch = {name: value.to(dtype=self.dtype, memory_format=self.layout) for name, value in batch.items()}
         losses: dict[str, Tensor] = {}
         self._await_gradients(self.parameters, True)
         with self.accelerator.accumulate(*(getattr(self.algorithm, name) for name in self.networks)):
@@ -220,6 +219,7 @@ class Trainer:
                 for group, old in zip(optimizer.param_groups, saved["param_groups"], strict=True)
             ]  # momenta come back, betas and weight decay are what the run says now
             optimizer.load_state_dict({**saved, "param_groups": groups})
+            _lay_out(optimizer)
         if self.accelerator.scaler and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.ema and state["ema"]:
@@ -260,6 +260,14 @@ class Trainer:
             for name, child in self.algorithm.named_children()
             if name not in self.networks and child.state_dict()
         }
+
+
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Momenta as their weights lie in memory: fused optimizers go through both side by side, whatever their strides."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _with_augmentation_of(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:

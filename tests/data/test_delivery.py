@@ -9,17 +9,19 @@ BYTES = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_picturesarrive_in_minus_one_to_one_and_floats_as_they_are(device: str):
+def test_pictures_arrive_in_minus_one_to_one_and_floats_as_they_are(device: str):
     floats = torch.rand(2, 3, 4, 4)
     batch = new_delivery(torch.device(device))({"A": BYTES, "B": floats})
     assert torch.equal(batch["A"].cpu(), BYTES.float() / 127.5 - 1)
     assert torch.equal(batch["B"].cpu(), floats) and batch["B"].device.type == device
 
 
-def test_planes_arrive_on_a_cpu():
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pictures_arrive_on_a_cpu_in_the_layout_that_is_wanted(layout: torch.memory_format):
     pictures = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
-    batch = new_delivery(torch.device("cpu"))({"A": pictures.to(memory_format=torch.channels_last)})
-    assert torch.equal(batch["A"], pictures.float() / 127.5 - 1) and batch["A"].is_contiguous()
+    batch = new_delivery(torch.device("cpu"), layout)({"A": pictures.to(memory_format=torch.channels_last)})
+    assert torch.equal(batch["A"], pictures.float() / 127.5 - 1)
+    assert batch["A"].is_contiguous(memory_format=layout)
 
 
 @pytest.mark.gpu
