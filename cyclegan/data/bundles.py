@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 Read = tuple[dict, dict[str, list[Tensor]]]  # N pictures of (C, H, W)
 Part = tuple[list[dict], dict[str, Tensor]]  # of a message; (batches * N, C, H, W)
 
-MOST = 16  # batches a message: more would save little, and a worker would be long at the last one of an epoch
+MOST = 16  # pairs a message, where batches are smaller: more would save little
 PREFETCH = 2  # messages that each worker reads ahead
-READ_AHEAD = 2**25  # bytes of all of these: half of what Docker gives /dev/shm
+READ_AHEAD = 2**25  # bytes of all of these at the most: half of what Docker gives /dev/shm
 
 
 class Bundles(Sampler):
@@ -43,9 +43,19 @@ class Unbundled:
         return unbundled(iter(self.messages))  # workers start here, not when the first batch is asked for
 
 
-def batches_a_message(batch_bytes: int, workers: int) -> int:
-    """How many batches of so many bytes go together; the workers are those of all processes."""
-    return max(1, min(MOST, READ_AHEAD // (batch_bytes * PREFETCH * workers)))
+def batches_a_message(batch_size: int, pair_bytes: int, epoch: int, workers: int, processes: int = 1) -> int:
+    """How many batches go together: in reach of the memory, and so that all workers have their share of an epoch.
+
+    Args:
+        batch_size: pairs a batch
+        pair_bytes: bytes of a pair in a message, at the most
+        epoch: batches of an epoch in this process
+        workers: of this process
+        processes: all, each with as many workers
+    """
+    ahead = PREFETCH * workers
+    fitting = READ_AHEAD // (batch_size * pair_bytes * ahead * processes)
+    return max(1, min(MOST // batch_size, epoch // ahead, fitting))
 
 
 def bundled(batches: list[Read]) -> list[Part]:

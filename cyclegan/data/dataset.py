@@ -26,6 +26,8 @@ from cyclegan.data.images import ImageError, scaled
 from cyclegan.data.masks import find_masks
 from cyclegan.data.transforms import Transform
 
+JPEG = {".jpg", ".jpeg", ".jpe", ".jfif"}
+
 # By which a scheduler or the keyboard asks a run to stop.
 STOP_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
 
@@ -187,8 +189,15 @@ def new_loader(dataset: UnpairedDataset, batches: EpochBatches, workers: int, pi
 
 
 def _batches_a_message(dataset: UnpairedDataset, batches: EpochBatches, workers: int) -> int:
-    transforms = dataset.transforms.values()
-    if not workers or not all(transform.crop for transform in transforms):  # without a crop, sizes are not known
-        return 1
-    pair = sum(math.prod(transform.crop_size) * transform.read.channels for transform in transforms)  # bytes
-    return batches_a_message(batches.batch_size * pair, workers * batches.world)
+    if not workers or not all(transform.crop for transform in dataset.transforms.values()):
+        return 1  # without a crop, sizes are not known
+    pair = sum(_most_bytes(dataset, domain) for domain in dataset.files)
+    return batches_a_message(batches.batch_size, pair, len(batches), workers, batches.world)
+
+
+def _most_bytes(dataset: UnpairedDataset, domain: str) -> int:
+    """Of a crop with its mask: floats, but for pictures that are surely of 8 bits."""
+    transform = dataset.transforms[domain]
+    shallow = all(path.suffix.lower() in JPEG for path in dataset.files[domain])
+    values = transform.read.channels * (1 if shallow else 4) + (4 if dataset.masks[domain] else 0)
+    return math.prod(transform.crop_size) * values

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from cyclegan.config import Data
 from cyclegan.data.bundles import MOST, PREFETCH, READ_AHEAD, Bundles, batches_a_message, bundled, unbundled
-from cyclegan.data.dataset import EpochBatches, UnpairedDataset, new_loader
+from cyclegan.data.dataset import EpochBatches, UnpairedDataset, _most_bytes, new_loader
 from cyclegan.data.folders import find_split
 from cyclegan.data.paired import PairedDataset
 from tests.conftest import write_pictures
@@ -108,11 +109,34 @@ def test_a_start_waits_for_one_batch_only():
 
 @pytest.mark.parametrize("workers", [1, 2, 8, 64])
 @pytest.mark.parametrize("side", [16, 256, 512, 2048])
-def test_what_is_read_ahead_is_bounded(side: int, workers: int):
+@pytest.mark.parametrize("batch_size", [1, 3, 16, 64])
+def test_what_is_read_ahead_is_bounded(side: int, workers: int, batch_size: int):
     pair = 2 * 3 * side * side
-    count = batches_a_message(pair, workers)
-    assert count == 1 or (count <= MOST and count * pair * PREFETCH * workers <= READ_AHEAD)
-    assert batches_a_message(2 * 3 * 256 * 256, workers=1) == MOST
+    count = batches_a_message(batch_size, pair, 1000, workers, processes=2)
+    assert count == 1 or count * batch_size <= MOST
+    assert count == 1 or count * batch_size * pair * PREFETCH * workers * 2 <= READ_AHEAD
+    assert batches_a_message(1, 2 * 3 * 256 * 256, 1000, workers=1) == MOST
+
+
+def test_all_workers_have_messages_to_read_in_a_short_epoch():
+    assert batches_a_message(1, 1, epoch=100, workers=8) == 6
+    assert batches_a_message(1, 1, epoch=10, workers=8) == 1
+
+
+@pytest.mark.parametrize(("kind", "masks", "expected"), [("jpg", False, 6), ("png", False, 15), ("jpg", True, 10)])
+def test_the_bytes_of_a_pair_are_those_of_floats_where_they_may_be(
+    kind: str, masks: bool, expected: int, pictures: Path, tmp_path: Path
+):
+    for path in pictures.glob("trainA/*.png"):
+        path.rename(path.with_suffix(f".{kind}"))
+    for path in pictures.glob("trainB/*.png"):
+        path.rename(path.with_suffix(".jpg"))
+    if masks:
+        shutil.copytree(pictures / "trainA", tmp_path / "masks")
+    domain = {"mask": tmp_path / "masks"} if masks else {}
+    data = Data(root=pictures, load_size=40, crop_size=32, A=domain)
+    dataset = UnpairedDataset(find_split(data, "train"), data, 0)
+    assert _most_bytes(dataset, "A") + _most_bytes(dataset, "B") == expected * 32 * 32
 
 
 def test_without_workers_a_batch_is_read_when_it_is_asked_for(pictures: Path):
