@@ -94,6 +94,7 @@ def _scores(options: argparse.Namespace) -> None:
     configs = {}
     for name in options.methods:
         base = load_config("flat2fluent3d").model_dump(mode="json")
+        base["speed"] = {"precision": "bf16"}  # not auto, which chooses nothing once all is written out
         base |= {"name": name, "results": str(options.out), "seed": options.seed, "algorithm": METHODS[name]}
         base["data"] |= {"root": str(data), "pairing": "paired" if name == "pix2pix" else "random"}
         if name == "pix2pix":

@@ -45,7 +45,8 @@ def main() -> None:
         rows = [row(n, runs, options) for n in runs]
         if not options.speed:
             draw({n: read_metrics(run / "log" / "metrics.jsonl") for n, run in runs.items()}, HERE / "scaling.png")
-    where = about(device="cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    where = about(max(1, (os.cpu_count() or 1) // max(options.processes)), device)
     print(f"{where['machine']}, {torch.cuda.device_count()} GPUs")
     for line in rows:
         print("  ".join(f"{name} {value:.4g}" for name, value in line.items()))

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 import torch
-from machine import peak_memory
+from machine import about, peak_memory
 from torch import Tensor
 
 from cyclegan import load_generator, stylize
@@ -177,7 +177,7 @@ def _cell(value: float | None) -> str:
 
 
 def _write(path: Path, results: dict, lines: list[str]) -> None:
-    path.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
+    path.with_suffix(".json").write_text(json.dumps({**about(results["threads"]), **results}, indent=1) + "\n")
     path.with_suffix(".md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines), flush=True)
 

@@ -31,8 +31,11 @@ class InstanceNorm(nn.InstanceNorm2d):
     and for one picture that is the same; and without weights it keeps statistics in the precision of the input.
     """
 
+    def __init__(self, channels: int):
+        super().__init__(channels)
+
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
+        if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
             return super().forward(x)
         weight = bias = None
         if x.dtype.itemsize == 2:

@@ -91,4 +91,4 @@ def _name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     found = sorted(cpu_features() & {"amx_bf16", "avx512_bf16"})
-    return f"{device.type} with {', '.join(found)}" if found else device.type
+    return f"{device.type} with {', '.join(found)}" if has_fast_bf16(device) else device.type

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -15,10 +14,11 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "algorithms.py"
 
 @pytest.fixture(scope="module")
 def benchmark():
-    sys.path.append(str(BENCHMARK.parent))  # where its own imports are
     found = importlib.util.spec_from_file_location("compared_algorithms", BENCHMARK)
     module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARK.parent)  # where its own imports are
+        found.loader.exec_module(module)
     return module
 
 

@@ -47,10 +47,13 @@ def test_instance_norm_can_be_differentiated_twice_in_channels_last():
 
 @pytest.mark.parametrize("mode", ["reflect", "replicate"])
 def test_padding_keeps_half_precision_under_autocast(mode: str):
-    x = images(2, torch.channels_last, torch.bfloat16)
+    x = images(2, torch.channels_last, torch.bfloat16).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         found = [padded(x, 2, mode), padding_layer(mode, 2)(x)]
         assert F.conv2d(x, x[:1]).dtype == torch.bfloat16  # autocast is on again
     for y in found:
         assert y.dtype == torch.bfloat16 and y.is_contiguous(memory_format=torch.channels_last)
         assert torch.equal(y, F.pad(x.float(), (2, 2, 2, 2), mode=mode).bfloat16())
+        (gradient,) = torch.autograd.grad(y, x, torch.ones_like(y))
+        assert gradient.dtype == torch.bfloat16 and gradient.is_contiguous(memory_format=torch.channels_last)
+        assert gradient.double().sum().item() == y.numel()
