@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -91,8 +92,10 @@ def random_pictures(folder: Path, count: int = 100, side: int = 256) -> Path:
 
 def compare(batch: int, workers: int, options: argparse.Namespace) -> list[dict]:
     sources = {mode: source(mode, batch, workers, options) for mode in MODES}
-    own = {mode: started(sources[mode][0]) for mode in MODES}
-    turns = [{mode: turn(*sources[mode], own[mode], batch, options) for mode in MODES} for _ in range(options.turns)]
+    for batches, _ in sources.values():
+        for _ in range(2 * MOST if workers else 1):  # until workers are up and messages whole
+            next(batches)
+    turns = [{mode: turn(*sources[mode], batch, options) for mode in MODES} for _ in range(options.turns)]
     rows = []
     for mode in MODES:
         row = {"batch": batch, "workers": workers, "mode": mode}
@@ -140,45 +143,35 @@ def endless(batches: Iterable[dict], sampler: EpochBatches | None = None) -> Bat
             sampler.epoch += 1
 
 
-def started(batches: Batches) -> list[psutil.Process]:
-    """The workers of a loader, which has given its first batch, and with workers so many that messages are whole."""
-    before = psutil.Process().children()
-    next(batches)
-    workers = [worker for worker in psutil.Process().children() if worker not in before]
-    for _ in range(2 * MOST - 2 if workers else 0):
-        next(batches)
-    return workers
-
-
-def turn(
-    batches: Batches, deliver: Callable, workers: list[psutil.Process], batch: int, options: argparse.Namespace
-) -> dict[str, float]:
+def turn(batches: Batches, deliver: Callable, batch: int, options: argparse.Namespace) -> dict[str, float]:
     """Pictures to a second of one core; workers read ahead as far before a turn as at its end."""
     count = max(2, options.pairs // batch)
-    settled(workers)
-    delivering, began = 0.0, processor_seconds(workers)
+    settle()
+    delivering, began = 0.0, time.process_time() + workers_seconds()
     for _ in range(count):
         given = next(batches)
         arrived = time.process_time()
         deliver(given)
         delivering += time.process_time() - arrived
-    settled(workers)
-    seconds = processor_seconds(workers) - began
+    settle()
+    seconds = time.process_time() + workers_seconds() - began
     return {"loaded": 2 * batch * count / (seconds - delivering), "delivered": 2 * batch * count / seconds}
 
 
-def processor_seconds(workers: list[psutil.Process]) -> float:
-    """Of this process and these; theirs in hundredths."""
-    return time.process_time() + sum(sum(worker.cpu_times()[:2]) for worker in workers)
+def workers_seconds() -> float:
+    """Of processors, in all workers so far: of those at work, in hundredths, and those that ended with their epoch."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    at_work = sum(sum(worker.cpu_times()[:2]) for worker in psutil.Process().children())
+    return at_work + ended.ru_utime + ended.ru_stime
 
 
-def settled(workers: list[psutil.Process]) -> None:
-    """Wait until they have read as far ahead as they do."""
-    seconds, before = 0.0, -1.0
-    while seconds > before and workers:
+def settle() -> None:
+    """Wait until workers have read as far ahead as they do."""
+    seconds, before = workers_seconds(), -1.0
+    while seconds > before and psutil.Process().children():
         before = seconds
         time.sleep(0.3)
-        seconds = processor_seconds(workers) - time.process_time()
+        seconds = workers_seconds()
 
 
 def waiting(options: argparse.Namespace) -> list[dict]:

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 Read = tuple[dict, dict[str, list[Tensor]]]  # N pictures of (C, H, W)
 Part = tuple[list[dict], dict[str, Tensor]]  # of a message; (batches * N, C, H, W)
 
-MOST = 16  # pairs a message, where batches are smaller: more would save little
+MOST = 32  # pairs a message, where batches are smaller: more would save little
+MESSAGES = 4  # that each worker has of an epoch, at least: else one would be long at the last
 PREFETCH = 2  # messages that each worker reads ahead
 READ_AHEAD = 2**25  # bytes of all of these at the most: half of what Docker gives /dev/shm
 
@@ -55,7 +56,7 @@ def batches_a_message(batch_size: int, pair_bytes: int, epoch: int, workers: int
     """
     ahead = PREFETCH * workers
     fitting = READ_AHEAD // (batch_size * pair_bytes * ahead * processes)
-    return max(1, min(MOST // batch_size, epoch // ahead, fitting))
+    return max(1, min(MOST // batch_size, epoch // (MESSAGES * workers), fitting))
 
 
 def bundled(batches: list[Read]) -> list[Part]:

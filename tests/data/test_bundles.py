@@ -49,7 +49,7 @@ def test_batches_are_those_without_workers_also_from_the_middle_of_a_bundle(
 def test_a_message_is_one_tensor_a_domain_and_batches_are_views_of_it(pictures: Path):
     batches = batches_of(Data(root=pictures, load_size=36, crop_size=32), workers=1)
     storages = [batch["A"].untyped_storage().data_ptr() for batch in batches]
-    assert [storages.count(storage) for storage in dict.fromkeys(storages)] == [1, 2, 4, 8, 16, 14]
+    assert [storages.count(storage) for storage in dict.fromkeys(storages)] == [1, 2, 4, 8, 11, 11, 8]
 
 
 @pytest.mark.parametrize("resize", ["none", "scale_width"])
@@ -119,7 +119,7 @@ def test_what_is_read_ahead_is_bounded(side: int, workers: int, batch_size: int)
 
 
 def test_all_workers_have_messages_to_read_in_a_short_epoch():
-    assert batches_a_message(1, 1, epoch=100, workers=8) == 6
+    assert batches_a_message(1, 1, epoch=100, workers=8) == 3
     assert batches_a_message(1, 1, epoch=10, workers=8) == 1
 
 
