@@ -23,7 +23,7 @@ TOLERANCES = {
     "tf32": (1e-3, 1e-2),
     "fp16": (2e-3, 2e-2),
     "bf16": (2e-2, 0.7),
-    # Other kernels round otherwise, and float32 itself is 1e-2 away from fp64 (which must agree to 1e-3, compiled too).
+    # 9e-3 measured with AMX, for a reason not found yet; compiled fp64 agrees with plain float32 to 1e-3.
     "compiled float32": (1e-4, 2e-2),
 }
 TRAINING = {
