@@ -29,6 +29,7 @@ from torch import nn
 
 from cyclegan.algorithms import complete_config
 from cyclegan.config import Config, load_config
+from cyclegan.heap import keep_freed_memory
 from cyclegan.training.auto import with_speed
 from cyclegan.training.launch import new_accelerator
 from cyclegan.training.trainer import Trainer
@@ -112,6 +113,8 @@ def in_a_process(mode: str, size: int, batch: int, options: argparse.Namespace) 
 
 def one(mode: str, size: int, batch: int, options: argparse.Namespace) -> dict[str, float]:
     """Seconds of the fastest step of a turn, by the clock and of all processors, and MiB."""
+    if mode != "reference":
+        keep_freed_memory()  # as train.py does
     device = torch.device(options.device)
     torch.manual_seed(0)
     pictures = {domain: torch.rand(batch, 3, size, size, device=device) * 2 - 1 for domain in "AB"}

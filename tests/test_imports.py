@@ -13,6 +13,7 @@ ALLOWED = {
     "errors": set(),
     "whole_files": set(),
     "arguments": set(),
+    "heap": set(),
     "devices": {"errors"},
     "config": BASE,
     "losses": set(),

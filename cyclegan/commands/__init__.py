@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cyclegan.errors import UserError
+from cyclegan.heap import keep_freed_memory
 
 if TYPE_CHECKING:  # `cyclegan --help` should not wait for torch
     from cyclegan.inference.files import Report
@@ -14,6 +15,7 @@ if TYPE_CHECKING:  # `cyclegan --help` should not wait for torch
 
 def run(name: str, command: Callable[[list[str]], int], arguments: list[str]) -> int:
     """The command's exit code; an error that a user can mend is printed as one line and gives 1."""
+    keep_freed_memory()
     try:
         return command(arguments)
     except (UserError, OSError) as error:
