@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cyclegan.data.images import to_tensor
 from cyclegan.data.masks import read_mask
-from cyclegan.devices import DeviceError, has_fast_bf16, usable_device
+from cyclegan.devices import DeviceError, has_fast_bf16, translates_in_channels_last, usable_device
 from cyclegan.inference.exported import ExportedGenerator
 from cyclegan.inference.picture_files import Picture
 from cyclegan.inference.styling import Styling
@@ -54,10 +54,10 @@ class Translator:
         self.channels = about.get("input", {}).get("channels", 3)
         self.background = about.get("input", {}).get("background", "white")
         self.exact = copy.deepcopy(generator).to(self.device).eval().requires_grad_(False)
-        self.fast = self.exact
-        if self.precision != "fp32":
-            # On CPUs, too, 16-bit convolutions want channels last; 32-bit ones do not.
-            self.fast = copy.deepcopy(self.exact).to(DTYPES[self.precision], memory_format=torch.channels_last)
+        self.fast, self.layout = self.exact, torch.contiguous_format
+        if self.precision != "fp32" or translates_in_channels_last(self.device):
+            self.layout = torch.channels_last
+            self.fast = copy.deepcopy(self.exact).to(DTYPES[self.precision], memory_format=self.layout)
 
     def __call__(self, pictures: Sequence[Picture], regions: Sequence[Sequence[Path]] = ()) -> list[Picture]:
         """Pictures of one size and depth -> their translations; `regions`: of each picture, a mask a style."""
@@ -77,9 +77,8 @@ class Translator:
 
     def tensor(self, images: Tensor, exact: bool = False) -> Tensor:
         """(N, C, H, W) float32 in [-1, 1] -> (N, C', H, W) float32 in [-1, 1] on the CPU; `exact` forces fp32."""
-        network = self.exact if exact else self.fast
+        network, layout = (self.exact, torch.contiguous_format) if exact else (self.fast, self.layout)
         dtype = next(network.parameters()).dtype
-        layout = torch.contiguous_format if dtype == torch.float32 else torch.channels_last
         return translate_tensor(network, images.to(self.device, dtype, memory_format=layout)).cpu()
 
     def is_large(self, height: int, width: int) -> bool:

@@ -10,12 +10,12 @@ import torch
 import yaml
 
 from cyclegan.config import Config
-from cyclegan.devices import cpu_features, has_fast_bf16
+from cyclegan.devices import cpu_features, has_fast_bf16, trains_in_channels_last
 from cyclegan.training import checkpoint
 from cyclegan.training.speed import can_compile
 
 MOST_WORKERS = 8
-UNTRIED = ("adain", "fast_style", "linear", "variational")  # in bf16: they compare statistics of features
+UNTRIED = ("adain", "fast_style", "linear", "variational")  # but as they are: they compare statistics of features
 
 
 def with_speed(
@@ -49,18 +49,18 @@ def chosen_speed(config: Config, device: torch.device) -> dict[str, Any]:
     """Values for the speed section.
 
     bf16 has float32's range, and losses, weights and Adam stay float32; but gradients of gradients are too coarse in
-    it. Its convolutions want channels_last, on CPUs too. Compiling pays for itself only over a long run, and for
-    pictures of one size.
+    it. Its convolutions want channels_last, on CPUs too, as do those in float32 with AVX-512. Compiling pays for
+    itself only over a long run, and for pictures of one size.
     """
     algorithm = config.algorithm
     twice = bool(algorithm.get("r1")) or algorithm.get("adversarial") == "wgan-gp"
-    fast = has_fast_bf16(device) and not twice and algorithm["name"] not in UNTRIED
+    tried = not twice and algorithm["name"] not in UNTRIED
     gpu = device.type == "cuda"
     one_size = "crop" in config.data.resize
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # "no" is what accelerate launch says unasked
     return {
-        "precision": launched if launched != "no" else "bf16" if fast else "no",
-        "channels_last": fast,
+        "precision": launched if launched != "no" else "bf16" if tried and has_fast_bf16(device) else "no",
+        "channels_last": tried and trains_in_channels_last(device),
         "compile": gpu and one_size and not twice and not config.deterministic and can_compile(device),
         "tf32": False,
         "checkpointing": False,

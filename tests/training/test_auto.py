@@ -39,10 +39,17 @@ def test_devices_get_what_is_fast_on_them():
 
 
 def test_devices_without_fast_bf16_stay_plain(monkeypatch):
-    monkeypatch.setattr(devices, "cpu_features", lambda: {"sse2", "avx512f"})
+    monkeypatch.setattr(devices, "cpu_features", lambda: {"sse2", "avx2"})
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
-    assert chosen({}).speed.precision == chosen({}, GPU).speed.precision == "no"
-    assert not chosen({}, GPU).speed.channels_last
+    for speed in (chosen({}).speed, chosen({}, GPU).speed):
+        assert speed.precision == "no" and not speed.channels_last
+
+
+def test_float32_with_avx512_lies_in_channels_last(monkeypatch):
+    monkeypatch.setattr(devices, "cpu_features", lambda: {"sse2", "avx2", "avx512f"})
+    speed = chosen({}).speed
+    assert speed.precision == "no" and speed.channels_last
+    assert not chosen({"algorithm": {"name": "adain"}}).speed.channels_last
 
 
 @pytest.mark.parametrize("algorithm", [{"r1": 1}, {"adversarial": "wgan-gp"}])
