@@ -24,6 +24,7 @@ from PIL import Image
 from torch import nn
 
 from cyclegan import load_generator
+from cyclegan.heap import keep_freed_memory
 from cyclegan.inference.export import SUFFIXES, Options, export, open_exported, verify
 from cyclegan.inference.files import translate_files
 from cyclegan.inference.generator_file import save_generator
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--format", choices=["png", "tif", "jpg"], default="png", help="files (%(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as the command does; a plain loop beside it gains as well
     if options.part == "tile":
         print(json.dumps(_tile(options)))
         return
