@@ -55,7 +55,7 @@ class Translator:
         self.background = about.get("input", {}).get("background", "white")
         self.exact = copy.deepcopy(generator).to(self.device).eval().requires_grad_(False)
         self.fast, self.layout = self.exact, torch.contiguous_format
-        if self.precision != "fp32" or translates_in_channels_last(self.device):
+        if self.precision != "fp32" or (not styling and translates_in_channels_last(self.device)):
             self.layout = torch.channels_last
             self.fast = copy.deepcopy(self.exact).to(DTYPES[self.precision], memory_format=self.layout)
 
