@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "cyclegan"
-BASE = {"errors", "whole_files", "devices"}
+BASE = {"errors", "whole_files", "devices", "heap"}
 ALLOWED = {
     "errors": set(),
     "whole_files": set(),

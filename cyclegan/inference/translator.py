@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cyclegan.data.images import to_tensor
 from cyclegan.data.masks import read_mask
 from cyclegan.devices import DeviceError, has_fast_bf16, translates_in_channels_last, usable_device
+from cyclegan.heap import give_back_freed_memory
 from cyclegan.inference.exported import ExportedGenerator
 from cyclegan.inference.picture_files import Picture
 from cyclegan.inference.styling import Styling
@@ -54,13 +55,17 @@ class Translator:
         self.channels = about.get("input", {}).get("channels", 3)
         self.background = about.get("input", {}).get("background", "white")
         self.exact = copy.deepcopy(generator).to(self.device).eval().requires_grad_(False)
+        self.size: tuple[int, int] | None = None  # of the last pictures
         self.fast, self.layout = self.exact, torch.contiguous_format
-        if self.precision != "fp32" or (not styling and translates_in_channels_last(self.device)):
+        if self.precision != "fp32" or translates_in_channels_last(self.device):
             self.layout = torch.channels_last
             self.fast = copy.deepcopy(self.exact).to(DTYPES[self.precision], memory_format=self.layout)
 
     def __call__(self, pictures: Sequence[Picture], regions: Sequence[Sequence[Path]] = ()) -> list[Picture]:
         """Pictures of one size and depth -> their translations; `regions`: of each picture, a mask a style."""
+        if pictures[0].size != self.size:
+            self.size = pictures[0].size
+            give_back_freed_memory()
         if self.is_large(*pictures[0].size):
             return [self.tiled(picture) for picture in pictures]
         images = torch.stack([to_tensor(picture.pixels) for picture in pictures])

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cyclegan.algorithms import Parts, build_algorithm, parts_of
 from cyclegan.config import Config, ConfigError
+from cyclegan.heap import give_back_freed_memory
 from cyclegan.inference.initial import Start, init_from
 from cyclegan.networks.diffaugment import adaptive
 from cyclegan.training import checkpoint
@@ -35,6 +36,7 @@ class Trainer:
     def __init__(self, config: Config, accelerator: Accelerator):
         self.config, self.accelerator = config, accelerator
         self.steps, self.means = 0, Means()
+        self.shapes: list[torch.Size] = []  # of the last batch
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.speed.tf32
         torch.use_deterministic_algorithms(config.deterministic)
         set_seed(config.seed)
@@ -110,6 +112,9 @@ class Trainer:
         """
         batch = {name: value.to(dtype=self.dtype, memory_format=self.layout) for name, value in batch.items()}
         losses: dict[str, Tensor] = {}
+        if (shapes := [value.shape for value in batch.values()]) != self.shapes:
+            self.shapes = shapes
+            give_back_freed_memory()
         self._await_gradients(self.parameters, True)
         with self.accelerator.accumulate(*(getattr(self.algorithm, name) for name in self.networks)):
             for name, terms in self.algorithm.losses(batch):

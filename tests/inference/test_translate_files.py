@@ -208,6 +208,7 @@ def test_either_layout_gives_the_same(generator, features, monkeypatch):
     monkeypatch.setattr(devices, "cpu_features", lambda: features)
     translator = Translator(generator, precision="fp32")
     assert (translator.fast is translator.exact) == ("avx2" not in features)
+    assert (translator.layout == torch.channels_last) == ("avx2" in features)
     images = torch.rand(2, 3, 24, 30) * 2 - 1
     assert torch.allclose(translator.tensor(images), translator.tensor(images, exact=True), atol=1e-5)
 
