@@ -6,7 +6,8 @@
 `auto` is what `speed: auto` chooses here. The JSON has a row for each size, batch and mode, and at its top what the
 first of ours says. `ratio` is ours over the reference, in images (pairs) a second: the median over the turns of
 neighbours in time, so a busy machine slows both; `CPU ratio` is the same of processor seconds, which neighbours
-disturb less. Each turn runs in a process of its own, whose peak memory is told above that of loading the code.
+disturb less. Each turn runs in a process of its own, whose peak memory is told above that of loading the code. Ours
+keeps what memory it frees, as train.py does.
 Work is counted as the reference's: 6 generator passes and 6 discriminator passes a pair, backward twice a forward.
 """
 

@@ -15,7 +15,7 @@ from cyclegan.training import checkpoint
 from cyclegan.training.speed import can_compile
 
 MOST_WORKERS = 8
-UNTRIED = ("adain", "fast_style", "linear", "variational")  # but as they are: they compare statistics of features
+UNTRIED = ("adain", "fast_style", "linear", "variational")  # in bf16 or channels_last: they compare statistics
 
 
 def with_speed(
@@ -41,7 +41,7 @@ def with_speed(
     speed, data = config.speed.model_copy(update=open_), config.data.model_copy(update={"workers": workers})
     words = [f"{key}={value}" for key, value in speed.model_dump(exclude={"choice"}).items() if value]
     source = "as the run began" if kept else f"on {_name(device)}"
-    line = f"speed: auto {source}: {', '.join([*words, f'data.workers={workers}'])} (speed=plain for float32)"
+    line = f"speed: auto {source}: {', '.join([*words, f'data.workers={workers}'])} (speed=plain switches all off)"
     return config.model_copy(update={"speed": speed, "data": data}), line
 
 
