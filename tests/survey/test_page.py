@@ -29,8 +29,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory, downloads: Path) -> Iterat
 
 def begin(browser: Browser, study: Path, participant: str) -> None:
     browser.open(f"{(study / HANDOUT / 'index.html').as_uri()}?participant={participant}")
-    browser.click("#begin")
+    start(browser)
     browser.until("ready")
+
+
+def start(browser: Browser) -> None:
+    browser.until("!document.getElementById('begin').disabled")
+    browser.click("#begin")
 
 
 def answered(browser: Browser) -> int:
@@ -93,7 +98,7 @@ def test_answers_to_other_questions_are_dropped(browser: Browser, study: Path):
     browser.open("about:blank#closed")
     begin(browser, study, "gil")
     assert answered(browser) == 1 and browser.value("place") == 1
-    browser.value("keep(store + '/gil', '5')")
+    browser.value("keep(slot('gil'), '5')")
     begin(browser, study, "gil")
     assert answered(browser) == 0
 
@@ -121,5 +126,5 @@ def test_others_are_asked_in_another_order_and_a_lost_picture_is_said(browser: B
     for path in (study / HANDOUT / "pictures").iterdir():
         path.unlink()
     browser.open(f"{(study / HANDOUT / 'index.html').as_uri()}?participant=fay")
-    browser.click("#begin")
+    start(browser)
     browser.until("!document.getElementById('trouble').hidden")
