@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -102,8 +102,7 @@ def directions_of(
     names = ("AtoB", "BtoA") if wanted == "both" else (wanted,)
     chosen = [name for name in names if name[0] in files and _has(run, name)]
     if not chosen:
-        found = ", ".join(f"{d} in {folder}" for d, folder in domains.items()) or "no pictures"
-        raise SplitError(f"{run}: nothing to translate {wanted} in the {split} split (found {found})")
+        raise SplitError(_why_none(run, split, names, domains))
     pairs = config.data.pairing == "paired" or config.data.side_by_side
     for name in chosen:
         source, target = name.split("to")
@@ -144,6 +143,19 @@ def batches(
         images.append(image)
     if images:
         yield paths, torch.stack(images)
+
+
+def _why_none(run: Path, split: str, names: Sequence[str], found: Mapping[str, Path]) -> str:
+    """One line for a run where none of the directions has both a generator and pictures."""
+    made = [name for name in names if _has(run, name)]
+    if not made:
+        return f"{run}: no generator for {' or '.join(names)} ({names[0]}.safetensors); its training writes it"
+    keys = " or ".join(f"data.{name[0]}.{split}" for name in made)
+    have = ", ".join(f"{domain} in {folder}" for domain, folder in found.items()) or "none"
+    return (
+        f"{run}: no {split} pictures for {' or '.join(made)} (found {have}); "
+        f"name their folder as {keys} in {run / 'config.yaml'}, or take another --split"
+    )
 
 
 def _has(run: Path, direction: str) -> bool:

@@ -221,8 +221,11 @@ def test_one_domain_is_enough(run: Path):
     root = data_root(run)
     (root / "testB").rename(root / "away")
     assert list(translate_split(run)) == ["AtoB"]
-    with pytest.raises(SplitError, match=r"BtoA.*found A in"):
+    with pytest.raises(SplitError, match=r"no test pictures for BtoA \(found A in .*as data\.B\.test in"):
         translate_split(run, direction="BtoA")
+    (run / "AtoB.safetensors").unlink()
+    with pytest.raises(SplitError, match=r"no generator for AtoB \(AtoB\.safetensors\)"):
+        translate_split(run, direction="AtoB")
 
 
 def test_the_gallery_needs_nothing_but_itself(run: Path):
