@@ -206,6 +206,9 @@ class Speed(Section):
     )
     channels_last: bool = Field(False, description="memory layout of networks and batches")
     compile: bool = Field(False, description="torch.compile the networks")
+    compile_mode: Literal["reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None = Field(
+        None, description="torch.compile's; the first two record CUDA graphs, for small batches that wait for launches"
+    )
     tf32: bool = Field(False, description="let float32 products round to TF32 on Ampere and later")
     checkpointing: bool = Field(False, description="recompute residual blocks backwards: less memory, more time")
 

@@ -36,6 +36,10 @@ def check_speed(config: Config, device: torch.device) -> None:
         raise ConfigError("speed.compile: cannot differentiate twice, which algorithm.r1 needs")
     if speed.compile and not can_compile(device):
         raise ConfigError("speed.compile: no compiler here (a GPU needs Triton too); go on with speed.compile=false")
+    if speed.compile_mode and not speed.compile:
+        raise ConfigError(f"speed.compile_mode: {speed.compile_mode} is for speed.compile=true; set that too")
+    if speed.compile_mode == "reduce-overhead" and device.type != "cuda":
+        raise ConfigError("speed.compile_mode: reduce-overhead records CUDA graphs, which need an NVIDIA GPU")
     if "fp16" in asked and (config.algorithm.get("r1") or config.algorithm.get("adversarial") == "wgan-gp"):
         raise ConfigError(
             "speed.precision: fp16 is too coarse for gradients of gradients (r1, wgan-gp); use bf16 or no"

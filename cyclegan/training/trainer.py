@@ -91,7 +91,7 @@ class Trainer:
         """Wrap each trained network by itself and put it back as the same attribute."""
         for name, network in self.networks.items():
             if self.config.speed.compile:
-                network.compile()
+                network.compile(mode=self.config.speed.compile_mode)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="`broadcast_buffers`", category=FutureWarning)  # torch 2.15
                 setattr(self.algorithm, name, self.accelerator.prepare_model(network))
@@ -115,6 +115,10 @@ class Trainer:
         if (shapes := [value.shape for value in batch.values()]) != self.shapes:
             self.shapes = shapes
             give_back_freed_memory()
+        if self.config.speed.compile_mode and self.accelerator.sync_gradients:
+            # An update begins: CUDA graphs may write over what the last one computed, but not over gradients that are
+            # still being summed, as they would by their own guess, which is a call without a backward pass to come.
+            torch.compiler.cudagraph_mark_step_begin()
         self._await_gradients(self.parameters, True)
         with self.accelerator.accumulate(*(getattr(self.algorithm, name) for name in self.networks)):
             for name, terms in self.algorithm.losses(batch):

@@ -37,16 +37,20 @@ COMBINATIONS = [
     for precision, switches in product(("no", "bf16", "fp64"), product((False, True), repeat=3))
 ]
 ON_A_GPU = [("fp16", switches) for switches in product((False, True), repeat=3)] + [("tf32", (False, False, False))]
+MODES = ("reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
-def compare(options: dict, precision: str, switches: tuple[bool, bool, bool], **changes: dict) -> None:
+def compare(
+    options: dict, precision: str, switches: tuple[bool, bool, bool], mode: str | None = None, **changes: dict
+) -> None:
     """Train 4 updates (8 images) with and without the switches, from the same weights."""
     options = merged(options, **TRAINING, **changes)
     speed = {"tf32": True} if precision == "tf32" else {"precision": precision}
     still = {"name": "sgd", "lr": 1e-12}
     start = weights_of(train(merged({**options, "name": "start"}, training={"max_images": 2}, optimizer=still)))
     plain = train({**options, "name": "plain"})
-    fast = train({**options, "name": "fast", "speed": {**speed, **dict(zip(SWITCHES, switches, strict=True))}})
+    speed |= {**dict(zip(SWITCHES, switches, strict=True)), "compile_mode": mode}
+    fast = train({**options, "name": "fast", "speed": speed})
     loss, way = TOLERANCES["compiled float32" if precision == "no" and switches[2] else precision]
     for mine, theirs in zip(*(read_metrics(run / "log" / "metrics.jsonl") for run in (plain, fast)), strict=True):
         for name, value in mine.items():
@@ -89,6 +93,25 @@ def test_every_combination_of_a_gpu_trains_as_float32_does(precision: str, switc
     compare(options, precision, switches)
 
 
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize(
+    "mode", [pytest.param(mode, marks=pytest.mark.slow if "no" in mode else pytest.mark.gpu) for mode in MODES]
+)
+def test_every_mode_of_compiling_trains_as_float32_does(mode: str, precision: str, options: dict):
+    compare(options, precision, (True, False, True), mode)
+
+
+def test_graphs_are_told_where_an_update_begins(options: dict, monkeypatch):
+    """Not between the batches that it accumulates: their gradients lie in the memory of the graphs."""
+    said: list[str] = []
+    monkeypatch.setattr("torch.nn.Module.compile", lambda network, mode: said.append(mode))
+    monkeypatch.setattr("torch.compiler.cudagraph_mark_step_begin", lambda: said.append("update"))
+    training = {"accumulate": 2, "batches_per_epoch": 4, "epochs": 1, "decay_epochs": 0}
+    speed = {"compile": True, "compile_mode": "max-autotune"}
+    train(merged({**options, "speed": speed}, training=training))
+    assert said == ["max-autotune"] * 4 + ["update"] * 2
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -96,6 +119,8 @@ def test_every_combination_of_a_gpu_trains_as_float32_does(precision: str, switc
         ({"speed": {"tf32": True}}, "tf32.*GPU"),
         ({"speed": {"tf32": True, "precision": "fp64"}}, "tf32.*fp64"),
         ({"speed": {"checkpointing": True}, "generator": {"name": "unet"}}, "checkpointing.*unet"),
+        ({"speed": {"compile_mode": "max-autotune"}}, "compile_mode.*max-autotune is for speed.compile=true"),
+        ({"speed": {"compile": True, "compile_mode": "reduce-overhead"}}, "reduce-overhead.*NVIDIA GPU"),
         ({"speed": {"compile": True}, "algorithm": {"adversarial": "wgan-gp"}}, "compile.*wgan-gp"),
         ({"speed": {"compile": True}, "algorithm": {"r1": 1}}, "compile.*r1"),
     ],
