@@ -179,7 +179,7 @@ def tiles(options: argparse.Namespace) -> list[dict]:
 
 
 def _tile(options: argparse.Namespace) -> dict:
-    generator, (side,) = _generator(options), options.sides
+    generator, (side,) = Translator(_generator(options), precision="fp32").exact, options.sides
     with tempfile.TemporaryDirectory() as name:
         pixels, out = (np.memmap(Path(name) / way, np.uint8, "w+", shape=(side, side, 3)) for way in ("in", "out"))
         band = np.random.default_rng(0).integers(0, 256, (64, side, 3), dtype=np.uint8)

@@ -207,14 +207,15 @@ class Stored(Stage):
             values = source.window(box)
             self.sums.add(values)
             self._write(box, values)
-            self.device = values.device
+            self.device, self.in_planes = values.device, values.is_contiguous()
 
     def window(self, box: Box) -> Tensor:
         values = np.empty((box.bottom - box.top, box.right - box.left, self.channels), np.float32)
         for row, line in zip(range(*box.rows), values, strict=True):
             self._seek(row, box.left)
             self.file.readinto(line.reshape(-1).view(np.uint8))
-        return torch.from_numpy(values).to(self.device).permute(2, 0, 1).contiguous()[None]
+        window = torch.from_numpy(values).to(self.device).permute(2, 0, 1)[None]
+        return window.contiguous() if self.in_planes else window
 
     def moments(self) -> Moments:
         return self.sums

@@ -54,12 +54,13 @@ class Translator:
         about = getattr(generator, "about", {})
         self.channels = about.get("input", {}).get("channels", 3)
         self.background = about.get("input", {}).get("background", "white")
-        self.exact = copy.deepcopy(generator).to(self.device).eval().requires_grad_(False)
         self.size: tuple[int, int] | None = None  # of the last pictures
-        self.fast, self.layout = self.exact, torch.contiguous_format
-        if self.precision != "fp32" or translates_in_channels_last(self.device):
-            self.layout = torch.channels_last
-            self.fast = copy.deepcopy(self.exact).to(DTYPES[self.precision], memory_format=self.layout)
+        exact_layout = torch.channels_last if translates_in_channels_last(self.device) else torch.contiguous_format
+        self.exact = copy.deepcopy(generator).to(self.device, memory_format=exact_layout).eval().requires_grad_(False)
+        self.fast = self.exact
+        if self.precision != "fp32":
+            self.fast = copy.deepcopy(self.exact).to(DTYPES[self.precision], memory_format=torch.channels_last)
+        self.layouts = {self.fast: torch.channels_last, self.exact: exact_layout}
 
     def __call__(self, pictures: Sequence[Picture], regions: Sequence[Sequence[Path]] = ()) -> list[Picture]:
         """Pictures of one size and depth -> their translations; `regions`: of each picture, a mask a style."""
@@ -82,9 +83,10 @@ class Translator:
 
     def tensor(self, images: Tensor, exact: bool = False) -> Tensor:
         """(N, C, H, W) float32 in [-1, 1] -> (N, C', H, W) float32 in [-1, 1] on the CPU; `exact` forces fp32."""
-        network, layout = (self.exact, torch.contiguous_format) if exact else (self.fast, self.layout)
+        network = self.exact if exact else self.fast
         dtype = next(network.parameters()).dtype
-        return translate_tensor(network, images.to(self.device, dtype, memory_format=layout)).cpu()
+        images = images.to(self.device, dtype, memory_format=self.layouts[network])
+        return translate_tensor(network, images).cpu()
 
     def is_large(self, height: int, width: int) -> bool:
         return self.tiling.applies_to(height, width)
