@@ -143,9 +143,14 @@ def timed(step: Any, device: torch.device) -> tuple[float, float]:
     """Seconds by the clock and of all processors."""
     began, busy = time.perf_counter(), time.process_time()
     step()
+    synchronize(device)
+    return time.perf_counter() - began, time.process_time() - busy
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that it was asked to do."""
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - began, time.process_time() - busy
 
 
 def pair_macs(size: int) -> float:
