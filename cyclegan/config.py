@@ -90,8 +90,8 @@ class Data(Section):
     flip: Probability = Field(0.5, description="probability of a horizontal flip")
     pairing: Literal["random", "ordered", "paired"] = Field(
         "random",
-        description="B drawn at random for each A; ordered: the same place in B's list; paired: the file of the same "
-        "name (_A and _B at its end aside), cropped, flipped and augmented alike",
+        description="B drawn at random for each A; ordered: the same place in both lists, the shorter one again and "
+        "again; paired: the file of the same name (_A and _B at its end aside), cropped, flipped and augmented alike",
     )
     side_by_side: bool = Field(
         False, description="pictures of root/train and root/test (or val) hold A in their left half and B in the right"
@@ -246,9 +246,9 @@ class Logging(Section):
 class Config(Section):
     """One run. Shipped examples are in options/."""
 
-    name: str = Field(pattern=r"^[\w.][\w.-]*$", description="the run's folder below `results`")
+    name: str = Field(pattern=r"^(\w|\.+[\w-])[\w.-]*$", description="the run's folder below `results`")
     results: Folder = Field(Path("results"), description="where runs are kept")
-    seed: NonNegativeInt = Field(0, description="of weights, order, crops and pools")
+    seed: int = Field(0, ge=0, lt=2**31, description="of weights, order, crops and pools")
     deterministic: bool = Field(False, description="only deterministic kernels; slower on a GPU")
     init_from: Folder | dict[str, Folder] | None = Field(
         None,
@@ -296,12 +296,13 @@ def load_config(source: str | Path | dict[str, Any], overrides: list[str] | tupl
         values, origin = source, "the given options"
     else:
         path = _find(str(source))
-        values, origin = _read_yaml(path.read_text(encoding="utf-8"), str(path)), str(path)
+        values, origin = _read_yaml(_text_of(path), str(path)), str(path)
         values = {"name": path.stem, **values}
+    given: dict[str, Any] = {}
     for override in overrides:
-        values = _merged(values, _parse_override(override))
+        given = _joined(given, _parse_override(override))
     try:
-        return Config.model_validate(values)
+        return Config.model_validate(_laid_over(values, given))
     except ValidationError as error:
         raise ConfigError(_explain(error, Config, origin)) from None
 
@@ -370,6 +371,13 @@ _Loader.add_implicit_resolver(
 )
 
 
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+
+
 def _read_yaml(text: str, origin: str) -> dict[str, Any]:
     try:
         values = yaml.load(text, Loader=_Loader)
@@ -387,22 +395,34 @@ def _parse_override(override: str) -> dict[str, Any]:
     if not equals or not key:
         raise ConfigError(f"{override!r}: expected section.key=value, for example training.epochs=20")
     tree: Any = _read_yaml(f"value: {value}" if value else "value:", override)["value"]
+    if key == "speed" and isinstance(tree, str):
+        key = "speed.choice"
     for part in reversed(key.split(".")):
         tree = {part: tree}
     return tree
 
 
-def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """`change` laid over `base`, level by level; another algorithm or network starts from its own defaults."""
-    merged = dict(base)
-    for key, value in change.items():
-        old = merged.get(key)
-        if key == "speed" and isinstance(old, str) and isinstance(value, dict):
-            old = {"choice": old}  # speed: auto, and an option of it
-        both = isinstance(value, dict) and isinstance(old, dict)
-        renamed = both and key in NAMED and value.get("name", old.get("name")) != old.get("name")
-        merged[key] = _merged(old, value) if both and not renamed else value
-    return merged
+def _joined(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Both, level by level; where they disagree, what `change` says."""
+    both = {key: (base[key], change[key]) for key in base.keys() & change.keys()}
+    inner = {key: _joined(*pair) for key, pair in both.items() if all(isinstance(value, dict) for value in pair)}
+    return {**base, **change, **inner}
+
+
+def _laid_over(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The options of a file and those given beside it. Another algorithm or network, or speed in a word, starts from
+    its own defaults, not from what the file says of the one before."""
+    if isinstance(values.get("speed"), str):
+        values = {**values, "speed": {"choice": values["speed"]}}
+    kept = {key: value for key, value in values.items() if not _starts_anew(key, value, given.get(key))}
+    return _joined(kept, given)
+
+
+def _starts_anew(key: str, value: Any, given: Any) -> bool:
+    if not (isinstance(value, dict) and isinstance(given, dict)):
+        return False
+    name = value.get("name", NAMED.get(key))
+    return "choice" in given if key == "speed" else key in NAMED and given.get("name", name) != name
 
 
 def _explain(error: ValidationError, model: type[BaseModel], origin: str, prefix: str = "") -> str:

@@ -210,3 +210,35 @@ def test_yaml_in_the_data_readme_is_valid():
     text = (Path(__file__).parents[1] / "datasets" / "README.md").read_text()
     for block in text.split("```yaml")[1:]:
         load_config({"name": "x", **yaml.safe_load(block.split("```")[0])})
+
+
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_the_order_of_overrides_does_not_matter(order: slice):
+    given = ["algorithm.nce=5", "algorithm.name=cut", "speed.precision=bf16", "speed=auto"][order]
+    config = load_config({"name": "x", "algorithm": {"cycle": 3}, "speed": {"compile": True}}, given)
+    assert config.algorithm == {"name": "cut", "nce": 5}
+    assert (config.speed.choice, config.speed.precision, config.speed.compile) == ("auto", "bf16", False)
+
+
+def test_naming_what_is_there_already_keeps_its_options():
+    config = load_config({"name": "x", "generator": {"width": 4}}, ["generator.name=resnet", "generator.blocks=1"])
+    assert config.generator == {"name": "resnet", "width": 4, "blocks": 1}
+
+
+@pytest.mark.parametrize("name", [".", "..", ".a/b", ""])
+def test_a_name_is_one_of_a_folder_below_results(name: str):
+    with pytest.raises(ConfigError, match="name"):
+        load_config({"name": name})
+    assert load_config({"name": ".hidden"}).name == ".hidden"
+
+
+def test_a_seed_leaves_room_for_what_is_added_to_it():
+    assert load_config({"name": "x", "seed": 2**31 - 1}).seed == 2**31 - 1
+    with pytest.raises(ConfigError, match="seed"):
+        load_config({"name": "x", "seed": 5_000_000_000})
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path: Path):
+    (tmp_path / "x.yaml").write_bytes("name: caf\u00e9".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"x\.yaml: byte 9 is not UTF-8"):
+        load_config(tmp_path / "x.yaml")

@@ -164,6 +164,16 @@ def together(network: nn.Module, first: Tensor, second: Tensor) -> tuple[Scores,
     return [part[: len(first)] for part in both], [part[len(first) :] for part in both]
 
 
+def check_alike(reason: str, *images: Tensor) -> None:
+    """Raises ConfigError, with the option that is the reason, for pictures of different sizes."""
+    sides = {f"{image.shape[-1]}x{image.shape[-2]}" for image in images}
+    if len(sides) > 1:
+        raise ConfigError(
+            f"data.resize: {reason} needs pictures of A and B of one size, found {' and '.join(sorted(sides))}; "
+            "use one that ends in a crop"
+        )
+
+
 def _load(name: str) -> type[Algorithm]:
     module = importlib.import_module(f"{__name__}.{name}")
     (found,) = [

@@ -12,7 +12,7 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from cyclegan.algorithms import Algorithm, Terms, judge, new_discriminator, new_generator
+from cyclegan.algorithms import Algorithm, Terms, check_alike, judge, new_discriminator, new_generator
 from cyclegan.config import Config, ConfigError
 from cyclegan.losses import gan_loss, l1_loss, patch_nce, r1_penalty
 from cyclegan.networks.heads import ProjectionHeads, compared_layers, draw_places
@@ -80,6 +80,8 @@ class CUT(Algorithm):
     def losses(self, batch: dict[str, Tensor]) -> Iterator[tuple[str, Terms]]:
         real, goal = batch[self.source], batch[self.target]
         count, both = len(real), bool(self.identity or self.reconstruction)
+        if both:
+            check_alike("cut's algorithm.identity or reconstruction", real, goal)
         inputs = torch.cat([real, goal]) if both else real
         flipped = self.flip and bool(torch.rand(()) < 0.5)
         *keys, outputs = self.G(inputs.flip(3) if flipped else inputs, (*self.layers, PICTURE))

@@ -10,7 +10,7 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from cyclegan.algorithms import Algorithm, Parts, Terms, judge, new_discriminator, new_generator, together
+from cyclegan.algorithms import Algorithm, Parts, Terms, check_alike, judge, new_discriminator, new_generator, together
 from cyclegan.config import Config, ConfigError
 from cyclegan.losses import Adversarial, gan_loss, gradient_penalty, l1_loss, r1_penalty, within
 from cyclegan.replay import ReplayPool
@@ -104,6 +104,7 @@ class CycleGAN(Algorithm):
                 fake = shown[way.target]
                 terms[way.target] = judge(way.critic, way.goal, fake, self.adversarial)
                 if self.adversarial == "wgan-gp":
+                    check_alike("algorithm.adversarial=wgan-gp", way.goal, fake)
                     penalty = gradient_penalty(way.critic, way.goal, fake)
                     terms[f"penalty_{way.target}"] = self.gradient_penalty * penalty
                 if self.r1 and self.updates % self.r1_every == 0:

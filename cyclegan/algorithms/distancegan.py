@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cyclegan.algorithms import Algorithm, Terms, judge, new_discriminator, new_generator
 from cyclegan.config import Config, ConfigError
-from cyclegan.losses import Adversarial, gan_loss
+from cyclegan.losses import gan_loss
 from cyclegan.replay import ReplayPool
 
 ENOUGH = 50
@@ -24,7 +24,7 @@ class DistanceGAN(Algorithm):
     Until ENOUGH are known (or all that are remembered) the distance loss is 0: a deviation of a few is no measure.
 
     Args:
-        adversarial: lsgan, vanilla, nonsaturating, hinge or wgan
+        adversarial: lsgan, vanilla, nonsaturating or hinge
         distance: weight of the distance loss
         between: halves of a picture, upper and lower (the paper's self-distance), or images of a batch
         pool: past fakes kept for the discriminator
@@ -34,7 +34,7 @@ class DistanceGAN(Algorithm):
     def __init__(
         self,
         config: Config,
-        adversarial: Adversarial = "lsgan",
+        adversarial: Literal["lsgan", "vanilla", "nonsaturating", "hinge"] = "lsgan",
         distance: NonNegativeFloat = 1.0,
         between: Literal["halves", "images"] = "halves",
         pool: NonNegativeInt = 50,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cyclegan.algorithms import Algorithm, Terms, judge, new_discriminator, new_generator
 from cyclegan.config import Config, ConfigError
-from cyclegan.losses import Adversarial, gan_loss, l1_loss
+from cyclegan.losses import gan_loss, l1_loss
 from cyclegan.replay import ReplayPool
 
 
@@ -19,7 +19,7 @@ class GcGAN(Algorithm):
     """One generator from A to B, a discriminator for its pictures and one for turned ones; equations 3 to 5.
 
     Args:
-        adversarial: lsgan, vanilla, nonsaturating, hinge or wgan
+        adversarial: lsgan, vanilla, nonsaturating or hinge
         geometry: weight of the geometry-consistency loss, equation 4
         turn: rotate by a quarter clockwise, or flip upside down
         identity: weight of |G(b) - b|, for b as it is and turned
@@ -29,7 +29,7 @@ class GcGAN(Algorithm):
     def __init__(
         self,
         config: Config,
-        adversarial: Adversarial = "lsgan",
+        adversarial: Literal["lsgan", "vanilla", "nonsaturating", "hinge"] = "lsgan",
         geometry: NonNegativeFloat = 20.0,
         turn: Literal["rotate", "flip"] = "rotate",
         identity: NonNegativeFloat = 5.0,

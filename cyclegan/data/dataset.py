@@ -68,10 +68,12 @@ class UnpairedDataset(Dataset):
         return {**pair, "problem": None, "skipped": skipped}
 
     def _pair(self, draw: Draw, skipped: list[str]) -> dict[str, torch.Tensor]:
-        first = self._shuffled(draw, "A")
         if self.pairing == "ordered":
-            second = first % len(self.files["B"])
+            longer = max(self.files, key=lambda domain: len(self.files[domain]))
+            place = self._shuffled(draw, longer)
+            first, second = (place % len(self.files[domain]) for domain in ("A", "B"))
         else:
+            first = self._shuffled(draw, "A")
             second = int(self._random(draw, "B").integers(len(self.files["B"])))
         return {**self._read(draw, "A", first, skipped), **self._read(draw, "B", second, skipped)}
 

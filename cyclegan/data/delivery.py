@@ -26,7 +26,10 @@ def new_delivery(
 
 
 def _moved(batch: Batch, device: torch.device, layout: torch.memory_format = torch.preserve_format) -> Batch:
-    return {name: scaled(images.to(device, non_blocking=True, memory_format=layout)) for name, images in batch.items()}
+    beside = device.type == "cuda"  # elsewhere nothing says when memory that was copied from may be written again
+    return {
+        name: scaled(images.to(device, non_blocking=beside, memory_format=layout)) for name, images in batch.items()
+    }
 
 
 def _moved_beside(batch: Batch, device: torch.device, stream: torch.cuda.Stream) -> Batch:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -29,23 +31,29 @@ class ImageError(UserError, ValueError):
 
 
 def find_images(folder: Path | str) -> list[Path]:
-    """All pictures below `folder`, sorted by their path; hidden files are left out.
+    """All pictures below `folder`, behind links too, sorted by their path; hidden files are left out.
 
     Raises FileNotFoundError if there is no such folder or no picture in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")
-    images = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in EXTENSIONS
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+    images = sorted(path for path in _files_below(folder) if path.suffix.lower() in EXTENSIONS and path.is_file())
     if not images:
         raise FileNotFoundError(f"no images in {folder} (looked for {', '.join(sorted(EXTENSIONS))}, sub-folders too)")
     return images
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Not hidden, and not in hidden folders; a link to a folder that it lies in is not followed round."""
+    for above, names, files in os.walk(folder, followlinks=True):
+        around = {os.path.realpath(part) for part in (above, *Path(above).parents)}
+        names[:] = [
+            name
+            for name in names
+            if not name.startswith(".") and os.path.realpath(os.path.join(above, name)) not in around
+        ]
+        yield from (Path(above, file) for file in files if not file.startswith("."))
 
 
 def read_image(path: Path | str, channels: int = 3, background: str = "white") -> np.ndarray:

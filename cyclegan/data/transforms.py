@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import inspect
 import random
@@ -82,6 +83,8 @@ class Transform:
         self.augment = albumentations.Compose(
             [_augmentation(f"data.{domain}.augment[{i}]", options) for i, options in enumerate(section.augment)]
         )
+        if self.crop:
+            _check_augmentations(f"data.{domain}.augment", self.augment, (*self.crop_size, section.channels))
 
     def __call__(self, path: Path, seed: int) -> Tensor:
         """(channels, height, width) as of `to_planes`; the same picture for the same path and seed, whoever calls."""
@@ -158,8 +161,10 @@ class Transform:
         if self.resize == "crop":
             scale = max(1.0, crop[0] / height, crop[1] / width)  # a picture smaller than the crop grows to cover it
             return max(crop[0], round(height * scale)), max(crop[1], round(width * scale))
-        sides = max(crop[0], round(height * load[1] / width)), load[1]
-        return sides if "crop" in self.resize else self._rounded(*sides)
+        if self.resize == "scale_width":
+            return self._rounded(max(crop[0], round(height * load[1] / width)), load[1])
+        wide = max(load[1], crop[1])
+        return max(crop[0], round(height * wide / width)), wide
 
     def _rounded(self, height: int, width: int) -> tuple[int, int]:
         return tuple(max(self.multiple, round(side / self.multiple) * self.multiple) for side in (height, width))
@@ -232,6 +237,22 @@ def _augmentation(where: str, options: dict[str, Any]) -> albumentations.BasicTr
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         raise ConfigError(f"{where}.name: no albumentation {name!r}{hint}")
     return _construct(where, known[name], options)
+
+
+def _check_augmentations(where: str, augment: albumentations.Compose, shape: tuple[int, int, int]) -> None:
+    """Raises ConfigError for one that fails on a crop, or makes of it what no network takes."""
+    for i, one in enumerate(copy.deepcopy(augment).transforms):
+        name, one.p = type(one).__name__, 1.0
+        try:
+            result = one(image=np.full(shape, 127, np.uint8))["image"]
+        except Exception as error:  # whatever it may raise; of a picture, in the middle of a run, it would say less
+            words = " ".join(str(error).split()) or type(error).__name__
+            raise ConfigError(f"{where}[{i}]: {name} fails on a crop of {shape[1]}x{shape[0]}: {words}") from None
+        if result.shape != shape or result.dtype != np.uint8:
+            raise ConfigError(
+                f"{where}[{i}]: {name} makes {result.dtype} of {result.shape} from a crop, uint8 of {shape}: "
+                "sizes are data.crop_size's to say, and values are brought to [-1, 1] later"
+            )
 
 
 def _construct(where: str, transform: type, options: dict[str, Any]) -> albumentations.BasicTransform:

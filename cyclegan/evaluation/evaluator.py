@@ -203,6 +203,11 @@ def _check_draws(fakes: FeatureSet, reals: FeatureSet, settings: Settings) -> No
         )
 
 
+def number_names(metrics: Sequence[str], extractor: Extractor) -> list[str]:
+    """What `evaluate` will call the numbers of these metrics, without draws."""
+    return [number_name(key, extractor) for metric in metrics for key in NUMBERS[metric]]
+
+
 def number_name(key: str, extractor: Extractor) -> str:
     """FID is a name for one network's features; the names of others stand in the keys."""
     return key if extractor.is_fid else f"{key.replace('fid', 'fd')}_{extractor.name}"
@@ -260,6 +265,14 @@ def _density_coverage(fakes: FeatureSet, reals: FeatureSet, settings: Settings) 
     return {"density": density, "coverage": coverage}
 
 
+NUMBERS = {
+    "fid": ("fid",),
+    "fid_infinity": ("fid_infinity",),
+    "kid": ("kid",),
+    "kid_subsets": ("kid_subsets_mean", "kid_subsets_std"),
+    "precision_recall": ("precision", "recall"),
+    "density_coverage": ("density", "coverage"),
+}
 METRICS: dict[str, Callable[[FeatureSet, FeatureSet, Settings], dict[str, Tensor]]] = {
     "fid": _fid,
     "fid_infinity": _fid_infinity,

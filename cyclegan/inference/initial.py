@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from cyclegan.errors import UserError
 from cyclegan.inference import reference_files
 from cyclegan.inference.reference_files import Weights
 
-ONE_WAY = {"G": "G_AB", "D": "D_B"}  # one-way algorithms have a G and a D: those of A to B
+ONE_WAY = {"AtoB": {"G": "G_AB", "D": "D_B"}, "BtoA": {"G": "G_BA", "D": "D_A"}}  # their G and D, by direction
 GENERATOR_FILES = {"G_AB": "AtoB", "G_BA": "BtoA"}
 
 
@@ -45,12 +46,15 @@ class Start:
         return text
 
 
-def init_from(networks: Mapping[str, nn.Module], source: str | Path | Mapping[str, str | Path]) -> list[Start]:
+def init_from(
+    networks: Mapping[str, nn.Module], source: str | Path | Mapping[str, str | Path], direction: str = "AtoB"
+) -> list[Start]:
     """Copy into each network, in place, the tensors whose name and shape fit; returns a report a network.
 
     Args:
         networks: by their names in the algorithm: G_AB, G_BA, D_A, D_B; G and D for one-way algorithms
         source: a run's folder, a folder of the reference's or CUT's files, one file, or such a path for each network
+        direction: of a one-way algorithm, whose G and D count as those of a run in both directions
 
     Raises InitialError if a name or path is wrong or nothing at all fits, ReferenceFileError for damaged files.
     """
@@ -59,14 +63,17 @@ def init_from(networks: Mapping[str, nn.Module], source: str | Path | Mapping[st
         if name not in networks:
             raise InitialError(f"init_from.{name}: no such network; choices: {', '.join(networks)}")
     reports = [
-        _start(name, networks[name], Path(path), named=isinstance(source, Mapping)) for name, path in wanted.items()
+        _start(name, networks[name], Path(path), isinstance(source, Mapping), direction)
+        for name, path in wanted.items()
     ]
     if not any(report.loaded for report in reports):
         raise InitialError(f"init_from: nothing in {source} fits: {' | '.join(map(str, reports))}")
     return reports
 
 
-def find_weights(source: Path, network: str, named: bool = False) -> tuple[Weights, Path] | None:
+def find_weights(
+    source: Path, network: str, named: bool = False, direction: str = "AtoB"
+) -> tuple[Weights, Path] | None:
     """The tensors of a network in a file or folder, and where exactly they were; None if it is not there.
 
     `named`: the user says that this file is this network, whatever it is called. Generators come as they are shown
@@ -74,16 +81,17 @@ def find_weights(source: Path, network: str, named: bool = False) -> tuple[Weigh
     """
     if not source.exists():
         raise InitialError(f"init_from: no file or folder {source}")
+    role = _role(network, direction)
     if source.is_file():
-        return (_read(source), source) if named or _tells(source, network) else None
-    own = source / f"{GENERATOR_FILES.get(_role(network))}.safetensors"
+        return (_read(source), source) if named or _tells(source, role, network) else None
+    own = source / f"{GENERATOR_FILES.get(role)}.safetensors"
     if own.is_file():
         return _read(own), own
     state = newest_state(source)
     for name, weights in (state_networks(state) if state else {}).items():
-        if _role(name) == _role(network):
+        if _role(name, _direction_of(state)) == role:
             return weights, state
-    for name in reference_files.REFERENCE_NAMES.get(_role(network), (network,)):
+    for name in _reference_names(role, network):
         path = reference_files.find_reference(source, name)
         if path:
             return _read(path), path
@@ -104,8 +112,8 @@ def state_networks(state: Path) -> dict[str, Weights]:
         raise InitialError(f"cannot read {state}: {(str(error) or type(error).__name__).splitlines()[0]}") from None
 
 
-def _start(name: str, network: nn.Module, source: Path, named: bool) -> Start:
-    found = find_weights(source, name, named)
+def _start(name: str, network: nn.Module, source: Path, named: bool, direction: str) -> Start:
+    found = find_weights(source, name, named, direction)
     if found is None:
         return Start(name, None)
     weights, path = found
@@ -125,17 +133,31 @@ def _misfit(found: torch.Tensor | None, wanted: torch.Tensor) -> str | None:
     return None
 
 
-def _role(network: str) -> str:
-    return ONE_WAY.get(network, network)
+def _role(network: str, direction: str) -> str:
+    return ONE_WAY[direction].get(network, network)
 
 
-def _tells(path: Path, network: str) -> bool:
+def _direction_of(state: Path) -> str:
+    """Of the run that wrote a training state; AtoB where it has both, whose networks are called so."""
+    try:
+        direction = json.loads(state.with_name("manifest.json").read_text())["config"]["algorithm"].get("direction")
+    except (OSError, ValueError, KeyError):
+        direction = None
+    return direction if direction in ONE_WAY else "AtoB"
+
+
+def _reference_names(role: str, network: str) -> tuple[str, ...]:
+    """A one-way algorithm's G is also what CUT calls so, whatever its direction; our G_AB or D_A is another's there."""
+    known = reference_files.REFERENCE_NAMES
+    return known[network] if network in known else (*known.get(role, ()), network)
+
+
+def _tells(path: Path, role: str, network: str) -> bool:
     """Whether a file's name says that it is this network, or says nothing and the network is a generator."""
-    role = _role(network)
     if path.stem in GENERATOR_FILES.values():
         return GENERATOR_FILES.get(role) == path.stem
     name = reference_files.named_in(path)
-    return name in reference_files.REFERENCE_NAMES.get(role, (network,)) if name else role in GENERATOR_FILES
+    return name in _reference_names(role, network) if name else role in GENERATOR_FILES
 
 
 def _read(path: Path) -> Weights:

@@ -211,13 +211,16 @@ def drop_old_states(states: Path, keep: int, best: set[Path] = frozenset()) -> N
 
 
 def random_states() -> dict[str, Any]:
-    """The state of every random number generator of this process, in types that weights_only loading accepts."""
+    """The state of every random number generator of this process, in types that weights_only loading accepts.
+
+    Of GPUs, the one that it trains on: how many others can be seen may change.
+    """
     kind, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),
         "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
     }
 
 
@@ -226,5 +229,5 @@ def restore_random_states(states: dict[str, Any]) -> None:
     kind, keys, *rest = states["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(states["torch"])
-    if len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if len(states["cuda"]) == 1 and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"][0])

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import TensorBoardTracker
 from torch import nn
 from tqdm import tqdm
 
@@ -39,7 +40,12 @@ class Chronicle:
 
     def open(self, images: int) -> None:
         """Begin, or go on after `images`: later lines of an interrupted session are dropped."""
-        self.accelerator.init_trackers("", init_kwargs={"tensorboard": {"purge_step": images + 1}})
+        tensorboard = TensorBoardTracker("", self.accelerator.logging_dir, purge_step=images + 1)  # log/ is the run's
+        self.accelerator.log_with = [
+            tensorboard if isinstance(kind, TensorBoardTracker) or str(kind) == tensorboard.name else kind
+            for kind in self.accelerator.log_with
+        ]
+        self.accelerator.init_trackers(self.config.name)
         self.journal = Journal(self.log, self.accelerator, images)
         if self.accelerator.is_main_process:
             environment = json.dumps(describe_environment(self.accelerator), indent=1)

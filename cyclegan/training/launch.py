@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration, parse_flag_from_env
 
 from cyclegan.config import Config, ConfigError
 from cyclegan.errors import UserError
@@ -19,6 +20,8 @@ from cyclegan.training.speed import check_speed
 
 def found_device() -> torch.device:
     """The kind of device that a run trains on here."""
+    if parse_flag_from_env("ACCELERATE_USE_CPU"):  # accelerate launch --cpu
+        return torch.device("cpu")
     return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
 
 
@@ -27,6 +30,8 @@ def new_accelerator(config: Config) -> Iterator[Accelerator]:
     """Accelerate for one run; its global state is cleared before, so that a notebook can train again."""
     device = found_device()
     check_speed(config, device)
+    if missing := set(config.logging.trackers) - set(map(str, get_available_trackers())):
+        raise ConfigError(f"logging.trackers: no {', '.join(sorted(missing))} here; pip install it, or leave it out")
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS has no deterministic products
     AcceleratorState._reset_state(reset_partial_state=False)

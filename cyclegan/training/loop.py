@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast, set_seed
 from torch import Tensor
 from tqdm import tqdm
 
@@ -46,6 +46,7 @@ from cyclegan.training.rollback import (
 )
 from cyclegan.training.schedules import LearningRate
 from cyclegan.training.scoring import Scorer, best_states, summary, was_scored, write_scores
+from cyclegan.training.session import only_session
 from cyclegan.training.stop import Stopper, ignore_ends_of_workers
 from cyclegan.training.trainer import Trainer
 from cyclegan.whole_files import write_whole
@@ -75,11 +76,16 @@ def train(config: Config | dict[str, Any] | str | Path, resume: str = "auto") ->
             there aside; else the folder of a state or of a run to go on from
 
     Raises ConfigError, FileNotFoundError, ImageError and CheckpointError with one line that says what to change,
-    Diverged for losses that are no longer finite. A signal (SIGTERM, SIGINT, SIGUSR1) saves and raises SystemExit.
+    RunBusy if another session trains this run, Diverged for losses that are no longer finite. A signal (SIGTERM,
+    SIGINT, SIGUSR1) saves and raises SystemExit.
     """
     config = complete_config(config if isinstance(config, Config) else load_config(config))
     config, choice = with_speed(config, found_device(), resume, _was_restarted())
-    with new_accelerator(config) as accelerator, Stopper(accelerator, config.training.max_time) as stopper:
+    with (
+        new_accelerator(config) as accelerator,
+        Stopper(accelerator, config.training.max_time) as stopper,
+        only_session(config.folder),
+    ):
         if choice and accelerator.is_main_process:
             tqdm.write(choice)
         if on_first_rank(lambda: _was_restarted() and checkpoint.all_states(config.folder / "state")):
@@ -143,7 +149,7 @@ class Run:
         self.total_images = self._total_images()
         self.rate = LearningRate(config.schedule, training.epochs, training.decay_epochs, self.epoch_images)
         self.chronicle = Chronicle(config, accelerator, self.epoch_images)
-        self.scorer = Scorer(config, accelerator) if config.evaluation.every_epochs else None
+        self.scorer = Scorer(config, accelerator, self.trainer.generators) if config.evaluation.every_epochs else None
 
     def _total_images(self) -> int:
         """When the run ends, from where it is: epochs may have had another length before it was resumed."""
@@ -319,7 +325,10 @@ class Run:
         """After the state is safe: what goes wrong here costs nothing else."""
         self.score_due = False
         began, images = time.monotonic(), self.progress.images
-        scores = self.scorer.score(self.trainer.shown(), images)
+        shown = self.trainer.shown()
+        for buffer in (buffer for generator in shown.values() for buffer in generator.buffers()):
+            broadcast(buffer)  # batch norm's statistics: what is saved is scored, the first process's
+        scores = self.scorer.score(shown, images)
         self.chronicle.add_scores(images, scores)
         self.say(", ".join(f"{name} {value:.5g}" for name, value in scores.items()))
         if self.accelerator.is_main_process and (state := checkpoint.state_of(self.states, images)).is_dir():
@@ -427,8 +436,8 @@ class Run:
     def resume(self, wanted: str) -> None:
         """Restore what `wanted` means, see `train`; says what has changed and what could not be kept."""
         if wanted == "none":
+            self._start_from_others()  # before: it may be the earlier run
             self._set_aside()
-            self._start_from_others()
             return
         state = on_first_rank(lambda: checkpoint.find_state(self.states, wanted, self.say))
         if state is None:
@@ -489,6 +498,7 @@ class Run:
 
     def _set_aside(self) -> None:
         """Keep what an earlier run of this name left, under another name."""
+        self.accelerator.wait_for_everyone()  # all have read from it what they start from
         folder = self.config.folder
         if self.accelerator.is_main_process and (folder / "config.yaml").exists():
             number = next(i for i in range(1, NEVER) if not folder.with_name(f"{folder.name}.{i}").exists())

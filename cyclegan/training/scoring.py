@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from cyclegan.data.masks import find_masks
 from cyclegan.data.transforms import PlainTransform
 from cyclegan.evaluation.card import save_card
 from cyclegan.evaluation.directions import styles_in_turn
-from cyclegan.evaluation.evaluator import check_metrics, evaluate, higher_is_better, side_of
+from cyclegan.evaluation.evaluator import check_metrics, evaluate, higher_is_better, number_names, side_of
 from cyclegan.evaluation.extractors import make_extractor
 from cyclegan.evaluation.features import Pictures
 from cyclegan.evaluation.sides import pictures_of
@@ -36,9 +37,10 @@ class Scorer:
     Args:
         config: the run, with `evaluation.every_epochs` set
         accelerator: for device and precision
+        directions: of the generators that will be scored
     """
 
-    def __init__(self, config: Config, accelerator: Accelerator):
+    def __init__(self, config: Config, accelerator: Accelerator, directions: Iterable[str]):
         self.config, self.accelerator = config, accelerator
         section = config.evaluation
         check_metrics(section.metrics)
@@ -49,6 +51,11 @@ class Scorer:
         references = find_split(config.data, section.reference)
         if not self.sources or not references:
             raise ConfigError("evaluation: there is no test split to score; set evaluation.every_epochs=null")
+        self.directions = [way for way in directions if way[0] in self.sources and way[-1] in references]
+        names = number_names(section.metrics, self.extractor)
+        scores = [f"metrics/{direction}/{name}" for direction in self.directions for name in names]
+        if section.best_by and section.best_by not in scores:
+            raise ConfigError(f"evaluation.best_by: no score {section.best_by!r}; choices: {', '.join(scores)}")
         self.masks = {domain: find_masks(config.data, domain, paths, "test") for domain, paths in self.sources.items()}
         self.references = {
             domain: side_of(
@@ -63,10 +70,8 @@ class Scorer:
         """Numbers by "metrics/<direction>/<metric>"; their cards go to log/cards/."""
         scores = {}
         with evaluating(generators):
-            for direction, generator in generators.items():
-                source, target = direction.split("to")
-                if source not in self.sources or target not in self.references:
-                    continue
+            for direction in self.directions:
+                generator, (source, target) = generators[direction], direction.split("to")
                 styles = styles_in_turn(generator, self.sources[source], self.sources.get(target, []))
                 read = partial(self._translated, generator, direction, styles)
                 result = evaluate(
@@ -81,9 +86,6 @@ class Scorer:
                     cards = self.config.folder / "log" / "cards"
                     cards.mkdir(parents=True, exist_ok=True)
                     save_card(cards / f"{images:09d}_{direction}.json", result.card)
-        best_by = self.config.evaluation.best_by
-        if best_by and best_by not in scores:
-            raise ConfigError(f"evaluation.best_by: no score {best_by!r}; choices: {', '.join(scores)}")
         return scores
 
     @torch.no_grad()

@@ -19,10 +19,10 @@ def check_speed(config: Config, device: torch.device) -> None:
         device: to train on
     """
     speed, gpu = config.speed, device.type != "cpu"
-    asked = (speed.precision, os.environ.get("ACCELERATE_MIXED_PRECISION"))
-    if (speed.precision or asked[1]) == "fp8":
+    precision = speed.precision or os.environ.get("ACCELERATE_MIXED_PRECISION")
+    if precision == "fp8":
         raise ConfigError("speed.precision: not fp8, which accelerate launch asks for; choices: no, fp16, bf16")
-    if "fp16" in asked and not gpu:
+    if precision == "fp16" and not gpu:
         raise ConfigError("speed.precision: fp16 needs a GPU; on a CPU use bf16 or no")
     if speed.tf32 and speed.precision == "fp64":
         raise ConfigError("speed.tf32: nothing is float32 with speed.precision=fp64")
@@ -30,6 +30,8 @@ def check_speed(config: Config, device: torch.device) -> None:
         raise ConfigError("speed.tf32: needs an NVIDIA GPU; on a CPU leave it out")
     if speed.checkpointing and config.generator["name"] not in ("resnet", "ugatit"):
         raise ConfigError(f"speed.checkpointing: generator.name={config.generator['name']} has no residual blocks")
+    if speed.checkpointing and config.generator.get("norm") == "batch":
+        raise ConfigError("speed.checkpointing: computing again would count generator.norm=batch's statistics twice")
     if speed.compile and config.algorithm.get("adversarial") == "wgan-gp":
         raise ConfigError("speed.compile: cannot differentiate twice, which algorithm.adversarial=wgan-gp needs")
     if speed.compile and config.algorithm.get("r1"):
@@ -40,7 +42,7 @@ def check_speed(config: Config, device: torch.device) -> None:
         raise ConfigError(f"speed.compile_mode: {speed.compile_mode} is for speed.compile=true; set that too")
     if speed.compile_mode == "reduce-overhead" and device.type != "cuda":
         raise ConfigError("speed.compile_mode: reduce-overhead records CUDA graphs, which need an NVIDIA GPU")
-    if "fp16" in asked and (config.algorithm.get("r1") or config.algorithm.get("adversarial") == "wgan-gp"):
+    if precision == "fp16" and (config.algorithm.get("r1") or config.algorithm.get("adversarial") == "wgan-gp"):
         raise ConfigError(
             "speed.precision: fp16 is too coarse for gradients of gradients (r1, wgan-gp); use bf16 or no"
         )

@@ -65,6 +65,9 @@ class Trainer:
             name: accelerator.prepare(new_optimizer(config.optimizer, name, parameters))
             for name, parameters in self.parameters.items()
         }
+        if accelerator.scaler and config.training.accumulate > 1:
+            for optimizer in self.optimizers.values():
+                optimizer.scaler = _OneScale(accelerator.scaler)
         self.base_rates = {
             name: [group["lr"] * self._rate_scale() for group in optimizer.param_groups]
             for name, optimizer in self.optimizers.items()
@@ -81,7 +84,7 @@ class Trainer:
 
     def start_from(self, source: Path | dict[str, Path]) -> list[Start]:
         """Take other weights for a start; tells, network by network, what became of them."""
-        starts = init_from(self.networks, source)
+        starts = init_from(self.networks, source, direction=next(iter(self.generators)))
         if self.ema:
             for direction, average in self.ema.generators().items():
                 average.load_state_dict(self.generators[direction].state_dict())
@@ -133,6 +136,8 @@ class Trainer:
                 losses |= noted
         if self.accelerator.sync_gradients:
             self.steps += 1
+            if self.accelerator.scaler and self.config.training.accumulate > 1:
+                self.accelerator.scaler.update()
             for augmentation in self.adaptive.values():
                 augmentation.adapt(self.accelerator.reduce(augmentation.heard))
             if self.ema:
@@ -269,6 +274,20 @@ class Trainer:
             for name, child in self.algorithm.named_children()
             if name not in self.networks and child.state_dict()
         }
+
+
+class _OneScale:
+    """A gradient scaler whose scale stays while the batches of one update are added up.
+
+    Each of accelerate's optimizers sets a new one once it has stepped; the next optimizer's gradients of earlier
+    batches would then count by the wrong one.
+    """
+
+    def __init__(self, scaler: torch.amp.GradScaler):
+        self.step = scaler.step
+
+    def update(self) -> None:
+        """Not yet: `Trainer.update` does it."""
 
 
 def _lay_out(optimizer: torch.optim.Optimizer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cyclegan.algorithms import Algorithm, build_algorithm
+from cyclegan.algorithms import Algorithm, build_algorithm, complete_config
 from cyclegan.algorithms.distancegan import Distances
 from cyclegan.config import ConfigError, load_config
 from cyclegan.training.checkpoint import dealt_out
@@ -119,3 +119,10 @@ def test_odd_heights_leave_the_middle_row_out():
 def test_pairs_of_images_need_a_batch():
     with pytest.raises(ConfigError, match=r"algorithm\.between: images needs pairs of them; set training\.batch_size"):
         built("distancegan", batch_size=1, between="images")
+
+
+@pytest.mark.parametrize("name", ["distancegan", "gcgan"])
+@pytest.mark.parametrize("kind", ["wgan", "wgan-gp"])
+def test_critics_that_nothing_bounds_are_refused(name: str, kind: str):
+    with pytest.raises(ConfigError, match=r"algorithm\.adversarial.*" + kind):
+        complete_config(load_config({"name": "x", "algorithm": {"name": name, "adversarial": kind}}))

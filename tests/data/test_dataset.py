@@ -87,6 +87,11 @@ def test_ordered_pairing_takes_the_same_place_of_both_lists(data: Data):
         item = draws[Draw(0, place)]
         assert torch.equal(item["A"], draws.transforms["A"](files["A"][place], 0))
         assert torch.equal(item["B"], draws.transforms["B"](files["B"][place % 4], 0))
+    draws.files = {"A": files["B"][:2], "B": files["A"]}  # the longer one is gone through, whichever it is
+    for place in range(5):
+        item = draws[Draw(0, place)]
+        assert torch.equal(item["A"], draws.transforms["A"](files["B"][place % 2], 0))
+        assert torch.equal(item["B"], draws.transforms["B"](files["A"][place], 0))
 
 
 def test_the_seed_changes_everything(data: Data):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cyclegan.data import delivery
 from cyclegan.data.delivery import new_delivery
 
 BYTES = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
@@ -36,3 +37,12 @@ def test_no_batch_is_overwritten_while_the_gpu_still_works_on_one_before():
         sums.append(batch["A"].double().mean())
         del batch
     assert torch.allclose(torch.stack(sums).cpu(), torch.arange(50).double() / 127.5 - 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "beside"), [("cuda", True), ("mps", False), ("cpu", False)])
+def test_only_pinned_memory_is_copied_while_the_program_goes_on(kind: str, beside: bool, monkeypatch):
+    """On Apple GPUs the source may be written again before it was copied (pytorch issue 189690)."""
+    said = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda images, *_, non_blocking, **__: said.append(non_blocking) or images)
+    delivery._moved({"A": torch.zeros(1, 3, 2, 2)}, torch.device(kind))
+    assert said == [beside]

@@ -167,3 +167,24 @@ def test_a_zoom_never_leaves_less_than_the_crop_and_scales_sides_apart(tmp_path:
 def test_scales_come_smallest_first(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"data\.zoom: the smallest"):
         Transform(Data(root=tmp_path, resize="zoom_and_crop", crop_size=32, zoom=(1, 0.5)), "A")
+
+
+@pytest.mark.parametrize("load_size", [16, (64, 16)])
+def test_a_width_below_the_crops_grows_to_it(load_size: int | tuple[int, int], wide: Path):
+    transform = Transform(Data(resize="scale_width_and_crop", load_size=load_size, crop_size=32), "A")
+    assert transform(wide, 0).shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "words"),
+    [
+        ({"name": "RandomCrop", "height": 300, "width": 300}, "RandomCrop fails on a crop of 32x32"),
+        ({"name": "Resize", "height": 30, "width": 30, "p": 0.1}, r"Resize makes uint8 of \(30, 30, 3\)"),
+        ({"name": "Normalize"}, "Normalize makes float32"),
+        ({"name": "ToGray", "num_output_channels": 1}, "ToGray makes uint8"),
+    ],
+)
+def test_augmentations_that_make_something_else_of_a_crop_are_refused(augmentation: dict, words: str):
+    data = Data(crop_size=32, A={"augment": [{"name": "HorizontalFlip"}, augmentation]})
+    with pytest.raises(ConfigError, match=r"data\.A\.augment\[1\]: " + words):
+        Transform(data, "A")

@@ -9,7 +9,7 @@ from PIL import Image
 from cyclegan.data.images import EXTENSIONS, ImageError, find_images, to_bytes
 from cyclegan.data.transforms import to_picture
 from cyclegan.evaluation.archive import save_statistics
-from cyclegan.evaluation.evaluator import Evaluator, Settings, evaluate, side_of
+from cyclegan.evaluation.evaluator import METRICS, Evaluator, Settings, evaluate, number_names, side_of
 from cyclegan.evaluation.extractors import from_callable, from_file, inception
 from cyclegan.evaluation.features import Pictures, read_rgb
 from cyclegan.evaluation.statistics import EvaluationError
@@ -237,3 +237,12 @@ def test_features_that_are_not_finite_are_refused(extractor):
 def test_float_pictures_are_not_taken_for_bytes(extractor):
     with pytest.raises(ValueError, match=r"uint8 \(1 or 3, h, w\), got torch.float32"):
         extractor([torch.zeros(3, 4, 4)])
+
+
+def test_numbers_are_called_as_foretold():
+    plain = from_callable("plain", lambda images: images.mean((2, 3)).double(), lambda images: images / 255)
+    images = torch.randint(0, 256, (2, 20, 3, 8, 8), dtype=torch.uint8)
+    evaluator = Evaluator(plain, list(METRICS), Settings(subset_size=6))
+    for real, some in zip((True, False), images, strict=True):
+        evaluator.update(some, real=real)
+    assert list(evaluator.compute().numbers) == number_names(list(METRICS), plain)

@@ -11,6 +11,7 @@ from cyclegan import devices
 from cyclegan.algorithms import complete_config
 from cyclegan.config import Config, load_config
 from cyclegan.training import auto
+from cyclegan.training.launch import found_device
 from cyclegan.training.loop import train
 from tests.conftest import merged
 
@@ -146,3 +147,11 @@ def test_the_features_of_this_machine_are_read(monkeypatch):
     monkeypatch.undo()
     if Path("/proc/cpuinfo").exists() and "flags" in Path("/proc/cpuinfo").read_text():
         assert devices.cpu_features() & {"sse2", "fp"}
+
+
+def test_a_launch_on_the_cpu_chooses_for_it(monkeypatch):
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    monkeypatch.setattr("torch.accelerator.current_accelerator", lambda: torch.device("cuda"))
+    assert found_device() == torch.device("cuda")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")  # accelerate launch --cpu
+    assert found_device() == CPU

@@ -3,9 +3,13 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
+from accelerate import tracking
+from accelerate.tracking import GeneralTracker
+from accelerate.utils import LoggerType
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -370,3 +374,70 @@ def test_a_run_with_masks_trains_and_resumes(options: dict, tmp_path: Path):
     whole = train({**options, "name": "whole"})
     train(merged({**options, "name": "parts"}, training={"max_images": 6}))
     assert same_weights(whole, train({**options, "name": "parts"}))
+
+
+@pytest.mark.parametrize("source", ["both", "one-way"])
+def test_a_one_way_run_starts_from_the_networks_of_its_direction(source: str, options: dict, capsys):
+    cut = {"name": "cut", "direction": "BtoA", "width": 4, "patches": 4}
+    plain = merged(options, training={"max_images": 2})
+    first = train({**plain, "name": "first", **({"algorithm": cut} if source == "one-way" else {})})
+    capsys.readouterr()
+    train({**plain, "name": "tuned", "algorithm": cut, "init_from": str(first)})
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("init_from: ")]
+    assert said[0].startswith("init_from: G: 16 of 16 tensors") and said[0].endswith("/first/BtoA.safetensors")
+    saved = torch.load(first / "state" / "000000002" / "shared.pt", weights_only=True)["trainer"]["networks"]
+    now = torch.load(first.with_name("tuned") / "state" / "000000002" / "shared.pt", weights_only=True)
+    critic = saved["D"] if source == "one-way" else saved["D_A"]
+    tuned = now["trainer"]["networks"]["D"]
+    assert max((tuned[key] - critic[key]).abs().max().item() for key in critic) < 1e-3  # two steps of Adam away
+
+
+def test_a_run_can_start_afresh_from_itself(options: dict, capsys):
+    options = merged(options, training={"max_images": 2})
+    run = train(options)
+    train({**options, "init_from": str(run)}, resume="none")
+    assert "init_from: G_AB: " in capsys.readouterr().out and run.with_name("tiny.1").is_dir()
+
+
+def test_a_tracker_that_is_not_installed_is_named(options: dict):
+    with pytest.raises(ConfigError, match=r"logging\.trackers: no comet_ml here; pip install it"):
+        train(merged(options, logging={"trackers": ["tensorboard", "comet_ml"]}))
+
+
+def test_trackers_are_told_the_runs_name(options: dict, monkeypatch):
+    class Fake(GeneralTracker):
+        name, requires_logging_directory, tracker = "wandb", False, None
+        told: ClassVar[list] = []
+
+        def __init__(self, run_name: str):
+            super().__init__()
+            self.told.append(run_name)
+
+        def log(self, values: dict, step: int | None = None, **_: object) -> None:
+            self.told.append(step)
+
+    available = [LoggerType.TENSORBOARD, LoggerType.WANDB]
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "wandb", Fake)
+    monkeypatch.setattr(tracking, "get_available_trackers", lambda: available)
+    monkeypatch.setattr("cyclegan.training.launch.get_available_trackers", lambda: available)
+    train(merged(options, logging={"trackers": ["wandb"]}, training={"max_images": 4}))
+    assert Fake.told == ["tiny", 2, 4]
+
+
+def test_pictures_of_several_sizes_are_refused_where_they_have_to_be_alike(options: dict):
+    options = merged(options, data={"resize": "none"})
+    write_pictures(Path(options["data"]["root"]) / "trainB", 4, side=52)
+    train(merged({**options, "name": "free"}, training={"max_images": 1}))
+    for algorithm in ({"name": "cut", "width": 4}, {"name": "cyclegan", "adversarial": "wgan-gp"}):
+        with pytest.raises(ConfigError, match=r"data\.resize: .*of one size, found 40x40 and 52x52"):
+            train({**options, "algorithm": algorithm})
+
+
+def test_random_states_are_those_of_the_gpu_that_trains(monkeypatch):
+    state, given = torch.arange(16, dtype=torch.uint8), []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)  # another number than when it was saved
+    monkeypatch.setattr("torch.cuda.get_rng_state", lambda: state)
+    monkeypatch.setattr("torch.cuda.set_rng_state", given.append)
+    checkpoint.restore_random_states(checkpoint.random_states())
+    assert given == [state]

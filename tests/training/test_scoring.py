@@ -99,3 +99,4 @@ def test_generators_of_content_and_style_are_scored_in_the_styles_of_their_files
 def test_an_unknown_score_to_keep_by_is_named(options: dict):
     with pytest.raises(ConfigError, match=r"evaluation\.best_by.*metrics/AtoB/kid_effnet-lite0"):
         train(merged(merged(options, **SCORED), evaluation={"best_by": "fid"}))
+    assert not (Path(options["results"]) / "tiny").exists()  # at once, not when the first is due

@@ -119,6 +119,7 @@ def test_graphs_are_told_where_an_update_begins(options: dict, monkeypatch):
         ({"speed": {"tf32": True}}, "tf32.*GPU"),
         ({"speed": {"tf32": True, "precision": "fp64"}}, "tf32.*fp64"),
         ({"speed": {"checkpointing": True}, "generator": {"name": "unet"}}, "checkpointing.*unet"),
+        ({"speed": {"checkpointing": True}, "generator": {"name": "resnet", "norm": "batch"}}, "checkpointing.*batch"),
         ({"speed": {"compile_mode": "max-autotune"}}, "compile_mode.*max-autotune is for speed.compile=true"),
         ({"speed": {"compile": True, "compile_mode": "reduce-overhead"}}, "reduce-overhead.*NVIDIA GPU"),
         ({"speed": {"compile": True}, "algorithm": {"adversarial": "wgan-gp"}}, "compile.*wgan-gp"),
@@ -168,3 +169,24 @@ def test_fp16_is_too_coarse_for_gradients_of_gradients():
     config = complete_config(load_config({"name": "x", "speed": {"precision": "fp16"}, "algorithm": {"r1": 1}}))
     with pytest.raises(ConfigError, match=r"fp16.*r1"):
         check_speed(config, torch.device("cuda"))
+
+
+def test_an_update_of_several_batches_has_one_scale(options: dict, monkeypatch):
+    """Though the scale grows after every step that did not overflow."""
+    options = merged(options, **TRAINING)
+    options["training"] = {**options["training"], "accumulate": 4, "clip": None}  # which unscales for fp16 only
+    plain = weights_of(train({**options, "name": "plain"}))
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)
+    monkeypatch.setattr("accelerate.Accelerator.scaler", property(lambda _: scaler, lambda *_: None), raising=False)
+    scaled = weights_of(train({**options, "name": "scaled"}))
+    assert scaler.get_scale() == 32  # two updates
+    for name, value in plain.items():
+        assert torch.allclose(scaled[name], value, rtol=0, atol=1e-5), name
+
+
+def test_a_precision_that_is_given_stands_above_accelerates(options: dict, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    config = complete_config(load_config({"name": "x", "speed": {"precision": "bf16"}}))
+    check_speed(config, torch.device("cpu"))
+    with pytest.raises(ConfigError, match="fp16 needs a GPU"):
+        check_speed(complete_config(load_config({"name": "x"})), torch.device("cpu"))
