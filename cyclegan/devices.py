@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from cyclegan.errors import UserError
 
@@ -27,6 +30,27 @@ def usable_device(name: torch.device | str | None) -> torch.device:
     except (RuntimeError, AssertionError, ImportError) as error:  # torch has one for each kind of absence
         reason = str(error).splitlines()[0]
         raise DeviceError(f"no device {name} here (cpu, cuda, cuda:1, mps …): {reason}") from None
+
+
+def as_double(x: Tensor) -> Tensor:
+    """In double precision, which Apple's GPUs do not have: from there on the CPU."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
+def use_whole_float32() -> None:
+    """Products of float32 as they are: NVIDIA's convolutions round to TF32, ten bits, unless they are told not to."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """As `use_whole_float32`; afterwards as before."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    use_whole_float32()
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -21,6 +21,7 @@ from cyclegan.evaluation.inception import LAYERS
 from cyclegan.evaluation.painting import PaintingLosses
 from cyclegan.evaluation.pairs import (
     art_product,
+    check_sizes,
     pairs_by_name,
     score_content,
     score_painting,
@@ -131,8 +132,12 @@ def _check(options: argparse.Namespace, generated: str) -> None:
         _styles_of(options)
         if not options.source:
             raise EvaluationError("--backbone compares GENERATED with its inputs: name their folder by --source")
-    for folder in filter(None, (options.source, options.truth)):
-        pairs_by_name(generated, folder)
+    if options.lpips_weights:
+        lpips_from(options.lpips_weights)
+    if options.source:
+        pairs_by_name(generated, options.source)
+    if options.truth:
+        check_sizes(pairs_by_name(generated, options.truth))
 
 
 def _extractor(options: argparse.Namespace, protocol: str) -> Extractor:
@@ -184,10 +189,10 @@ def _print_comparison(options: argparse.Namespace, extractor: Extractor, generat
             pairs = pairs_by_name(generated, options.source)
             result.numbers.update(score_painting(pairs, _styles_of(options), painting))
         result.numbers.update(art_product(result.numbers, number_name("fid", extractor)))
+        print_result(result, folders, extractor)
         if options.card:
             result.card["folders"] = {name: part.card for name, part in folders.items()}
             save_card(options.card, result.card)
-        print_result(result, folders, extractor)
 
 
 def _metrics(options: argparse.Namespace, *sides: str) -> list[str]:

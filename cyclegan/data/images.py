@@ -22,6 +22,7 @@ EXTENSIONS = {
     *(".bmp", ".gif", ".tga", ".ppm", ".pgm", ".pbm", ".pnm"),
 } & {suffix for suffix, format in Image.registered_extensions().items() if format in Image.OPEN}
 ORIENTATION = 0x0112  # EXIF's
+PHOTOMETRIC, EXTRA_SAMPLES = 262, 338  # TIFF's
 BAND = 1024  # rows
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's "L"
 
@@ -75,7 +76,7 @@ def read_layers(path: Path | str, channels: int = 3, background: str = "white") 
                 deep = _bits(image, Path(path)) > 8
                 image.load()  # turns TIFF and takes its EXIF tag away; left to exif_transpose it would turn twice
                 if deep:
-                    return deep_layers(_deep_pixels(image, path), channels, background)
+                    return deep_layers(deep_pixels(image, path), channels, background)
                 return shallow_layers(image, channels, background)
     except ImageError:
         raise
@@ -117,7 +118,7 @@ def quantised(images: Tensor) -> Tensor:
 
 def _bits(image: Image.Image, path: Path) -> int:
     """Bits a channel in the file; Pillow shows 16-bit colour as 8-bit `RGB`, so its mode does not tell."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    if is_deep(image):
         return 16
     if image.format == "PNG":
         with path.open("rb") as file:
@@ -129,6 +130,15 @@ def _bits(image: Image.Image, path: Path) -> int:
             fields = [f for line in file.read(512).split(b"\n") for f in line.split(b"#")[0].split()]
         return 16 if fields[0] in (b"P2", b"P3", b"P5", b"P6") and int(fields[3]) > 255 else 8
     return 8
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """(width, height) of the picture that `read_image` would give, from the file's header. Raises ImageError."""
+    try:
+        with Image.open(path) as image:
+            return image.size[::-1] if orientation_of(image) in (5, 6, 7, 8) else image.size
+    except Exception as error:  # as in read_layers
+        raise ImageError(f"cannot read {path}: {error or type(error).__name__}") from error
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -171,12 +181,33 @@ def _array(image: Image.Image) -> np.ndarray:
     return pixels
 
 
-def _deep_pixels(image: Image.Image, path: Path | str) -> np.ndarray:
-    """(height, width, 1 to 4) float32 in [0, 1] of a file with 16 bits or floats."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        pixels = _oriented(np.asarray(image)[..., None], orientation_of(image))
-    else:
-        pixels = _deep_colour(image, path)
+def is_deep(image: Image.Image) -> bool:
+    """Whether Pillow shows it with more than 8 bits: grey only."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def deep_pixels(image: Image.Image, path: Path | str) -> np.ndarray:
+    """(height, width, 1 to 4) float32 in [0, 1] of a file with 16 bits or floats, or a picture that `is_deep`.
+
+    The last of two or four channels is opacity. Raises ImageError.
+    """
+    tags = image.tag_v2 if image.format == "TIFF" else {}
+    if is_deep(image):
+        pixels = np.asarray(image)[..., None]
+        if tags.get(PHOTOMETRIC) == 0 and pixels.dtype == np.uint16:  # white is zero
+            pixels = 65535 - pixels
+        return _unit_range(_oriented(pixels, orientation_of(image)), path)
+    pixels = _unit_range(_deep_colour(image, path), path)
+    extra = tags.get(EXTRA_SAMPLES, (2,))[0] if pixels.shape[2] == 4 else 2
+    if extra == 0:  # some other channel
+        return np.ascontiguousarray(pixels[..., :3])
+    if extra == 1:  # colours are multiplied by the opacity
+        pixels[..., :3] = (pixels[..., :3] / np.maximum(pixels[..., 3:], 1e-6)).clip(0, 1)
+    return pixels
+
+
+def _unit_range(pixels: np.ndarray, path: Path | str) -> np.ndarray:
+    """float32 in [0, 1]. Raises ImageError."""
     if pixels.dtype == np.uint8:
         return pixels.astype(np.float32) / 255
     if np.issubdtype(pixels.dtype, np.integer):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from cyclegan.devices import as_double
 from cyclegan.losses import structure
 
 Generator = Callable[[Tensor], Tensor]
@@ -17,7 +18,7 @@ Generator = Callable[[Tensor], Tensor]
 
 def change(source: Tensor, output: Tensor) -> Tensor:
     """Mean absolute difference, in [0, 2]: near 0, the generator copies."""
-    return (output.double() - source.double()).abs().mean((1, 2, 3))
+    return (as_double(output) - as_double(source)).abs().mean((1, 2, 3))
 
 
 def cycle_error(source: Tensor, there: Generator, back: Generator) -> Tensor:
@@ -35,7 +36,7 @@ def luminance_correlation(source: Tensor, output: Tensor) -> Tensor:
 
     0 where either image is flat.
     """
-    return structure.correlation(structure.luminance(source.double()), structure.luminance(output.double()))
+    return structure.correlation(structure.luminance(as_double(source)), structure.luminance(as_double(output)))
 
 
 def edge_agreement(source: Tensor, output: Tensor) -> Tensor:

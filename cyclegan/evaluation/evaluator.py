@@ -87,12 +87,27 @@ def evaluate(
     all get the result. Raises EvaluationError, ImageError and FileNotFoundError with one line.
     """
     check_metrics(metrics)
+    _check_counts((fake, real), metrics, settings)
     options = dict(batch_size=batch_size, workers=workers, progress=progress, cache=cache, metrics=metrics)
     reals, fakes = (side_of(side, extractor, bootstrap=settings.bootstrap, **options) for side in (real, fake))
     mixed = [reason for side in (fakes, reals) if (reason := mismatch(extractor.identity(), side))]
     if mixed and not mix_protocols:
         raise EvaluationError(f"{mixed[0]}: make both sides alike, or say that you want them mixed (--mix-protocols)")
     return on_first_rank(lambda: _evaluation(fakes, reals, extractor, metrics, settings, checkpoint, mixed))
+
+
+def _check_counts(sides: Sequence[Side], metrics: Sequence[str], settings: Settings) -> None:
+    """Raises EvaluationError, before any features are taken, for sides with too few pictures."""
+    neighbours = {"density_coverage": settings.neighbours, "precision_recall": settings.precision_neighbours}
+    least = max(2, *(neighbours.get(metric, 0) + 1 for metric in metrics))
+    for side in sides:
+        if isinstance(side, FeatureSet) or str(side).endswith(".npz"):
+            continue
+        folder = isinstance(side, str | Path)
+        files = find_images(side) if folder else getattr(side, "files", side)
+        if len(files) < least:
+            found = f"{len(files)} ({files[0]})" if len(files) else "none"
+            raise EvaluationError(f"{', '.join(metrics)} need at least {least} images on each side, got {found}")
 
 
 def side_of(

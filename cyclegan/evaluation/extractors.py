@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cyclegan.devices import whole_float32
 from cyclegan.evaluation.inception import (
     FID_WEIGHTS,
     Inception,
@@ -46,7 +47,20 @@ class Extractor:
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[Tensor]) -> Tensor:
         """uint8 (1 or 3, h, w) pictures, of any sizes, to (n, d) float32 features on the CPU."""
-        features = self.network(self.prepared(pictures))
+        places: dict[torch.Size, list[int]] = {}  # of the pictures of each size, where the network gets them like that
+        for place, picture in enumerate(pictures):
+            places.setdefault(picture.shape if self.prepare is _as_they_are else torch.Size(), []).append(place)
+        with whole_float32():
+            parts = [self._features([pictures[place] for place in alike]) for alike in places.values()]
+        return torch.cat(parts)[torch.tensor([place for alike in places.values() for place in alike]).argsort()]
+
+    def _features(self, pictures: Sequence[Tensor]) -> Tensor:
+        inputs = self.prepared(pictures)
+        try:
+            features = self.network(inputs)
+        except (RuntimeError, AssertionError) as error:  # of a file's program, or for lack of memory
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            raise EvaluationError(f"extractor {self.name} fails on {tuple(inputs.shape)}: {reason}") from error
         if features.ndim != 2 or len(features) != len(pictures):
             raise EvaluationError(
                 f"extractor {self.name} must return ({len(pictures)}, d), not {tuple(features.shape)}"

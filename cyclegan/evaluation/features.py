@@ -200,14 +200,19 @@ def _batches(
 ) -> Iterator[tuple[list[Tensor], list[str]]]:
     if pictures.read is not None:
         workers = 0  # it may hold a generator on a GPU, which a forked worker cannot use
-    loader = DataLoader(_Reader(pictures), batch_size, num_workers=workers, collate_fn=list)
+    loader = DataLoader(_Reader(pictures), batch_size, num_workers=workers, collate_fn=_as_arrays)
     with tqdm(total=len(pictures.files), unit="image", disable=None if progress else True, leave=False) as bar:
         for batch in loader:
             for failure in (item for item in batch if isinstance(item, ImageError)):
                 raise failure
             tensors, oddities = zip(*batch, strict=True)
-            yield list(tensors), [odd for odds in oddities for odd in odds]
+            yield [torch.from_numpy(tensor) for tensor in tensors], [odd for odds in oddities for odd in odds]
             bar.update(len(batch))
+
+
+def _as_arrays(batch: list) -> list:
+    """Tensors would each take an open file on their way out of a worker, of which a process may have 1024 or so."""
+    return [item if isinstance(item, ImageError) else (item[0].numpy(), item[1]) for item in batch]
 
 
 class _Reader(Dataset):

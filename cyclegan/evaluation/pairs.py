@@ -10,10 +10,9 @@ from torch import Tensor
 from torchvision.transforms.functional import resize
 
 from cyclegan.data.folders import distinct_names
-from cyclegan.data.images import find_images
+from cyclegan.data.images import find_images, read_image, to_bytes, to_tensor, upright_size
 from cyclegan.evaluation.content import change, edge_agreement, luminance_correlation
 from cyclegan.evaluation.extractors import Extractor
-from cyclegan.evaluation.features import read_rgb
 from cyclegan.evaluation.painting import SMALLEST, PaintingLosses
 from cyclegan.evaluation.paired import mae, psnr, ssim
 from cyclegan.evaluation.sifid import sifid
@@ -28,6 +27,7 @@ CONTENT: dict[str, Score] = {
     "luminance_correlation": luminance_correlation,
     "edge_agreement": edge_agreement,
 }
+SIDES = {"ssim": 11, "edge_agreement": 3}  # that pictures must have at least: others count for the rest only
 TRUTH: dict[str, Score] = {"mae": mae, "psnr": psnr, "ssim": ssim}
 
 
@@ -43,6 +43,15 @@ def pairs_by_name(outputs: Path | str, partners: Path | str) -> list[Pair]:
     if alone:
         raise EvaluationError(f"{partners} has no picture for {len(alone)} of {outputs}, such as {alone[0].name}")
     return pairs
+
+
+def check_sizes(pairs: Sequence[Pair]) -> None:
+    """Raises EvaluationError for a pair of different sizes, as their headers tell them."""
+    for pair in pairs:
+        sizes = [upright_size(path) for path in pair]
+        if sizes[0] != sizes[1]:
+            told = " and ".join(f"{width}x{height}" for width, height in sizes)
+            raise EvaluationError(f"{pair[0]} and {pair[1]} must be of one size to be compared, not {told}")
 
 
 def score_content(pairs: Sequence[Pair], lpips: Score | None = None) -> dict[str, float]:
@@ -91,7 +100,7 @@ def score_sifid(pairs: Sequence[Pair], extractor: Extractor) -> dict[str, float]
 
     @torch.inference_mode()
     def score(x: Path, y: Path) -> Tensor:
-        maps = extractor.network.maps(extractor.prepared([read_rgb(x), read_rgb(y)])).cpu()
+        maps = extractor.network.maps(extractor.prepared([_picture(x), _picture(y)])).cpu()
         return sifid(maps[:1], maps[1:])
 
     name = "sifid" if extractor.is_fid else f"sifd_{extractor.name}"
@@ -103,27 +112,30 @@ def _means(pairs: Sequence[Pair], scores: dict[str, Score], fit: Callable[[Pair]
     for pair in pairs:
         x, y = fit(pair)
         for name, score in scores.items():
-            values[name].append(score(x, y))
-    return {name: torch.cat(parts).mean().item() for name, parts in values.items()}
+            if min(x.shape[2:]) >= SIDES.get(name, 1):
+                values[name].append(score(x, y))
+    return {name: torch.cat(parts).mean().item() for name, parts in values.items() if parts}
+
+
+def _picture(path: Path) -> Tensor:
+    """uint8 (3, h, w), upright and on white as its translation is; `read_rgb`, as distances want it, is not."""
+    return to_bytes(to_tensor(read_image(path)))
 
 
 def _resized(pair: Pair) -> list[Tensor]:
-    output, source = (read_rgb(path)[None] for path in pair)
+    output, source = (_picture(path)[None] for path in pair)
     return [_signed(source if source.shape == output.shape else resize(source, output.shape[2:])), _signed(output)]
 
 
 def _scaled(path: Path, longest: int) -> Tensor:
-    picture = read_rgb(path)[None]
+    picture = _picture(path)[None]
     share = longest / max(picture.shape[2:])
     return _signed(resize(picture, [max(SMALLEST, round(side * share)) for side in picture.shape[2:]]))
 
 
 def _of_one_size(pair: Pair) -> list[Tensor]:
-    x, y = (read_rgb(path)[None] for path in pair)
-    if x.shape != y.shape:
-        sizes = " and ".join(f"{picture.shape[3]}x{picture.shape[2]}" for picture in (x, y))
-        raise EvaluationError(f"{pair[0]} and {pair[1]} must be of one size to be compared, not {sizes}")
-    return [_signed(x), _signed(y)]
+    check_sizes([pair])
+    return [_signed(_picture(path)[None]) for path in pair]
 
 
 def _signed(pictures: Tensor) -> Tensor:

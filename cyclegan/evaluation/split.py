@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from cyclegan.data.images import quantised
 from cyclegan.data.transforms import to_picture
+from cyclegan.devices import use_whole_float32
 from cyclegan.evaluation.card import save_card
 from cyclegan.evaluation.content import change
 from cyclegan.evaluation.cycle import identity_errors
@@ -21,6 +22,7 @@ from cyclegan.evaluation.evaluator import check_metrics, evaluate, higher_is_bet
 from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.features import Pictures
 from cyclegan.evaluation.paired import mae, psnr, ssim
+from cyclegan.evaluation.statistics import EvaluationError
 from cyclegan.inference.gallery import Block, write_gallery
 
 SHOWN = 200  # rows a direction in the gallery; all pictures are translated and scored
@@ -49,6 +51,8 @@ def translate_split(
         extractor: whose features they take; needed with metrics
         paired: whether pictures of the same name are counterparts; None: if their names can't agree by chance
 
+    Where distances fail, all the rest is written before the error is raised.
+
     Returns a dict by direction: "images" (how many), "folder", "scores" ({"MAE": {"untouched": x, "translated": y},
     …}: where counterparts are known MAE in [-1, 1], PSNR in dB, SSIM; the errors of `cyclegan.evaluation.cycle`, where
     there is a way back and a target domain; and the distances), "table" (the same as lines of cells), "truths" (a
@@ -57,27 +61,33 @@ def translate_split(
     """
     if metrics:
         check_metrics(metrics)
+    use_whole_float32()
     run = Path(run)
     config = config_of(run)
     out = run / split
     out.mkdir(parents=True, exist_ok=True)
-    results, blocks, side = {}, [], 0
+    results, blocks, side, problems = {}, [], 0, []
     for way in directions_of(config, run, split, direction, device, paired):
         scores, block, side = _translate(way, batch_size, device)
         if errors := identity_errors(way, batch_size, device):
             scores["identity_error"] = {"untouched": 0.0, "translated": fmean(errors)}
-        if metrics and way.references.files:
-            distances, about = _distances(way, metrics, extractor, scores)
-            scores |= distances
-        else:
-            about = None
+        about = None
+        try:
+            if metrics and way.references.files:
+                distances, about = _distances(way, metrics, extractor, scores)
+                scores |= distances
+        except EvaluationError as error:
+            problems.append(f"{way.name}: {error}")
         block.table, block.note = score_table(scores), " ".join([_note(way), *about_distances(about)])
         blocks.append(block)
         results[way.name] = {"images": len(way.files), "folder": str(way.out), "scores": scores}
         results[way.name] |= {"table": block.table, "truths": way.about_truths, "distances": about}
-        seen = way.generator.about["images"]
-    write_gallery(out / "index.html", f"{config.name}: {split} split", f"after {seen} training images", blocks, side)
+        seen = way.generator.about.get("images")
+    subtitle = "" if seen is None else f"after {seen} training images"
+    write_gallery(out / "index.html", f"{config.name}: {split} split", subtitle, blocks, side)
     (out / "scores.json").write_text(json.dumps(results, indent=1))
+    if problems:
+        raise EvaluationError(f"{'; '.join(problems)} (the other scores and the gallery are in {out})")
     return results
 
 
@@ -116,6 +126,9 @@ def _translate(way: Direction, batch_size: int, device: torch.device | str) -> t
     block, shown = Block(way.name, columns), set(way.files[:: -(-len(way.files) // SHOWN)])
     values: dict[str, dict[str, list[Tensor]]] = {metric: {"untouched": [], "translated": []} for metric in PAIRED}
     outputs, cycle, side = way.outputs(), [], 0
+    for stale in set(way.out.rglob("*.png")) - set(outputs.values()):  # of pictures that are no longer in the split
+        stale.unlink()
+    compared = 0
     with tqdm(total=len(way.files), desc=way.name, unit="img", leave=False) as bar:
         for paths, images in batches(way.files, way.read, batch_size):
             real = images.to(device)
@@ -129,6 +142,7 @@ def _translate(way: Direction, batch_size: int, device: torch.device | str) -> t
                 _save(fakes[i], outputs[path])
                 truth = _truth(way, path, images[i], fakes[i])
                 if truth is not None:
+                    compared += 1
                     _score(values, images[i], fakes[i], truth)
                 if path in shown:
                     style = styles[i][0].cpu() if styles else None
@@ -142,6 +156,8 @@ def _translate(way: Direction, batch_size: int, device: torch.device | str) -> t
         for metric, kinds in values.items()
         if all(kinds.values())
     }
+    if compared < len(way.truths):
+        way.about_truths += f" Of these {len(way.truths)}, {len(way.truths) - compared} have another size: left out."
     if cycle:
         means["cycle_error"] = {"untouched": 0.0, "translated": fmean(cycle)}
     return means, block, side
@@ -170,7 +186,7 @@ def _distances(way: Direction, metrics: Sequence[str], extractor: Extractor, err
     real = side_of(way.references, extractor, metrics)
     before = evaluate(way.inputs, real, extractor, metrics)
     fakes = Pictures(sorted(way.outputs().values()), folder=way.out)
-    after = evaluate(fakes, real, extractor, metrics, checkpoint=f"{way.generator.about['run']}/{way.name}")
+    after = evaluate(fakes, real, extractor, metrics, checkpoint=f"{way.out.parents[1].name}/{way.name}")
     scores = {
         name: {"untouched": before.numbers[name], "translated": after.numbers[name]}
         for name in after.numbers

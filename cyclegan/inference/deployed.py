@@ -47,8 +47,8 @@ class Deployed(nn.Module):
     def _padded(self, side: int) -> int:
         count = (side + self.generator.multiple - 1) // self.generator.multiple
         least = self.generator.smallest // self.generator.multiple
-        if torch.jit.is_tracing():  # which would freeze a max; this is the same for `least` up to 3, ours have 1 or 2
-            return (count + (least - 1) // count) * self.generator.multiple
+        if torch.jit.is_tracing():  # which would freeze a max, but not this, which is the same
+            return (count + least + abs(count - least)) // 2 * self.generator.multiple
         return torch.sym_max(count, least) * self.generator.multiple
 
 

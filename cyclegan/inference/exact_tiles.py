@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan.errors import UserError
-from cyclegan.inference.shared_norms import SHARED_NORMS, fixed_norm, groups_of
+from cyclegan.inference.shared_norms import SHARED_NORMS, fixed_norm
 from cyclegan.inference.stages import Box, Combined, Convolved, Doubled, Padded, Pointwise, Stage, Stored, Transposed
 from cyclegan.networks.layers import BlurDown, BlurUp
 from cyclegan.networks.resnet import ResnetBlock, ResnetGenerator
@@ -63,7 +63,7 @@ def _through(module: nn.Module, x: Stage, scratch: Path | None, keep: bool = Fal
             inner = _through(layer, inner, scratch, keep)
         return Combined(shortcut, inner, lambda a, b: torch.cat([a, b], 1), shortcut.channels + inner.channels)
     if isinstance(module, SHARED_NORMS):
-        return Pointwise(x, fixed_norm(module, *x.moments().mean_and_variance(groups_of(module, x.channels))))
+        return Pointwise(x, fixed_norm(module, x.moments()))
     if isinstance(module, POINTWISE):
         return Pointwise(x, module)
     y = _convolution(module, x)

@@ -141,6 +141,13 @@ def _check(generator: nn.Module, format: Format, options: Options) -> None:
         raise ExportError("safetensors holds weights and no graph: padding, uint8 and resizing go into the others")
     if options.resize and min(options.resize) < 1:
         raise ExportError(f"--resize takes sides of at least 1 pixel, got {options.resize[0]} {options.resize[1]}")
+    multiple, least = generator.multiple, max(generator.multiple, generator.smallest)
+    if options.resize and not options.pad and any(side % multiple or side < least for side in options.resize):
+        height, width = options.resize
+        raise ExportError(
+            f"--resize {height} {width}: this generator takes multiples of {multiple}, from {least} on; "
+            "choose such sides, or add --pad, which continues edges and cuts the result back"
+        )
     if options.precision == "int8" and (format != "onnx" or options.calibration is None):
         raise ExportError("int8 needs --format onnx and --calibration FOLDER with typical pictures")
     if options.style_input and not isinstance(generator, StyledGenerator):

@@ -143,13 +143,14 @@ def translate_files(
         threads: that read and write files
         progress: show a bar
 
-    Raises WorkListError if the output folder holds the results of another generator.
+    Raises WorkListError if the output folder holds the results of another generator, or pictures of the same names that
+    no generator is known to have made.
     """
     report = Report()
-    _mark_folders(translators[0].exact, jobs, overwrite)
+    marks = _mark_folders(translators[0].exact, jobs, overwrite)
     todo = []
     for job in jobs:
-        if not overwrite and job.below is not None and job.done():
+        if not overwrite and job.below is not None and job.done(marks[job.below]):
             report.skipped.append(job.target)
         else:
             todo.append(job)
@@ -231,6 +232,7 @@ class _Pipeline:
 
     def _translated(self, translator: Translator, group: list[tuple[Job, Any]]) -> list[tuple[Job, Result]]:
         jobs, pictures = zip(*group, strict=True)
+        problem = None
         try:
             if pictures[0] is None:
                 if translate_large(translator, jobs[0], self.quality):
@@ -240,10 +242,12 @@ class _Pipeline:
                 return group
             results = zip(jobs, pictures, translator(pictures, [job.regions for job in jobs]), strict=True)
             return [(job, _pasted(job, picture, result)) for job, picture, result in results]
-        except (ValueError, OSError, MemoryError, RuntimeError) as error:  # torch has RuntimeErrors for lack of memory
-            if len(group) == 1:
-                return [(jobs[0], _reason(error))]
-            return [result for one in group for result in self._translated(translator, [one])]
+        except Exception as error:  # torch, onnxruntime and each device have their own, for lack of memory among others
+            problem = _reason(error)
+        if len(group) == 1:
+            return [(jobs[0], problem)]
+        # Outside of `except`: the error's traceback holds what the failed call had computed.
+        return [result for one in group for result in self._translated(translator, [one])]
 
     def _write(self, job: Job, result: Result) -> Outcome:
         if not isinstance(result, Picture):
@@ -287,28 +291,44 @@ def _reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _mark_folders(generator: nn.Module, jobs: Sequence[Job], overwrite: bool) -> None:
-    """Note in each output folder who fills it, so that two generators' results don't get mixed by going on."""
-    mine = _identity(getattr(generator, "about", {}))
-    for folder in {job.below for job in jobs if job.below is not None}:
-        folder.mkdir(parents=True, exist_ok=True)
-        mark = folder / MARK
-        if mark.is_file() and not overwrite and mine["sha256"] and not _same(mark, mine):
+def _mark_folders(generator: nn.Module, jobs: Sequence[Job], overwrite: bool) -> dict[Path, Path]:
+    """Note in each output folder who fills it, so that two generators' results don't get mixed by going on.
+
+    Returns the marks by folder. A mark is as old as the first result that it stands for: what is older is another's.
+    """
+    masked = any(job.mask for job in jobs)
+    mine = {**_identity(getattr(generator, "about", {})), "masked": masked}
+    marks = {folder: folder / MARK for folder in {job.below for job in jobs if job.below is not None}}
+    for folder, mark in marks.items():
+        known = _same(mark, mine)
+        if known is False and not overwrite and mine["sha256"]:
             raise WorkListError(
-                f"{folder} holds translations by another generator, or in another style or region; "
+                f"{folder} holds translations by another generator, or in another style, region or mask; "
                 "choose another folder, or --overwrite"
             )
-        with open_replacing(mark) as file:
-            file.write(json.dumps(mine, indent=1).encode())
+        there = [job.target for job in jobs if job.below == folder and job.target.exists()]
+        if known is None and not overwrite and there:
+            raise WorkListError(
+                f"{folder} holds {there[0].name}, and nothing there tells that it is a translation; "
+                "choose another folder, or --overwrite"
+            )
+        if not known:
+            folder.mkdir(parents=True, exist_ok=True)
+            with open_replacing(mark) as file:
+                file.write(json.dumps(mine, indent=1).encode())
+    return marks
 
 
 def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
     return {name: about.get(name) for name in ("sha256", "source", "direction", "run", "images", "style")}
 
 
-def _same(mark: Path, mine: Mapping[str, Any]) -> bool:
+def _same(mark: Path, mine: Mapping[str, Any]) -> bool | None:
+    """Whether a folder is filled by the same generator in the same way; None without a mark."""
     try:
-        other = json.loads(mark.read_text())
-        return all(other.get(name) == mine[name] for name in ("sha256", "style"))
-    except (ValueError, AttributeError):
+        other = {"masked": False, **json.loads(mark.read_text(encoding="utf-8"))}
+        return all(other.get(name) == mine[name] for name in ("sha256", "style", "masked"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
         return False

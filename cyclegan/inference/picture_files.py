@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from cyclegan.data.images import ImageError, read_layers, shallow_layers
+from cyclegan.data.images import LUMA, ImageError, deep_layers, deep_pixels, is_deep, read_layers, shallow_layers
 from cyclegan.inference.exif import about, add_to_tiff, exif_of, png_chunk
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".ppm": "PPM"}
@@ -97,8 +97,11 @@ def read_picture(path: Path | str, channels: int = 3, background: str = "white")
 
 def picture_of(image: Image.Image | np.ndarray, channels: int = 3, background: str = "white") -> Picture:
     """A picture in memory: Pillow's, or an array (height, width[, 1 or 3]) of uint8, uint16 or float in [0, 1]."""
-    if isinstance(image, Image.Image) and not image.mode.startswith("I;16"):
-        pixels, alpha = shallow_layers(image, channels, background)
+    if isinstance(image, Image.Image):
+        if is_deep(image):
+            pixels, alpha = deep_layers(deep_pixels(image, "the picture"), channels, background)
+        else:
+            pixels, alpha = shallow_layers(image, channels, background)
         return Picture(pixels, alpha, image.info.get("icc_profile"), exif_of(image))
     pixels = np.asarray(image)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
@@ -112,10 +115,11 @@ def picture_of(image: Image.Image | np.ndarray, channels: int = 3, background: s
             raise ImageError("floating-point pictures must lie in [0, 1]")
     elif pixels.dtype != np.uint8:
         raise ImageError(f"an array of uint8, uint16 or float expected, found {pixels.dtype}")
-    if pixels.shape[2] != channels:
-        luma = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-        kept = pixels.dtype
-        pixels = np.repeat(pixels, 3, 2) if channels == 3 else (pixels @ luma)[..., None].astype(kept)
+    if pixels.shape[2] < channels:
+        pixels = np.repeat(pixels, channels, 2)
+    elif pixels.shape[2] > channels:
+        grey = (pixels @ LUMA)[..., None]
+        pixels = np.rint(grey).astype(np.uint8) if pixels.dtype == np.uint8 else grey
     return Picture(pixels)
 
 

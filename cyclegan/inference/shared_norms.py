@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from cyclegan.devices import as_double
 from cyclegan.networks.layers import OfTheWhole
 
 SHARED_NORMS = (nn.InstanceNorm2d, nn.GroupNorm)
@@ -19,7 +20,7 @@ class Moments:
         self.count, self.sum, self.squares = 0, 0.0, 0.0
 
     def add(self, values: Tensor) -> None:
-        values = values.double()
+        self.device, values = values.device, as_double(values)
         self.count += values.shape[2] * values.shape[3]
         self.sum = self.sum + values.sum(dim=(0, 2, 3))
         self.squares = self.squares + values.square().sum(dim=(0, 2, 3))
@@ -60,13 +61,14 @@ class Fixed(nn.Module):
         return self.value
 
 
-def fixed_norm(norm: nn.Module, mean: Tensor, variance: Tensor) -> FixedNorm:
-    """What a norm layer does at these statistics."""
-    factor = (variance + norm.eps).rsqrt()
-    if not norm.affine:
-        return FixedNorm(mean, factor, torch.zeros_like(mean))
-    weight, bias = (value.view(1, -1, 1, 1).double() for value in (norm.weight, norm.bias))
-    return FixedNorm(mean, factor * weight, bias)
+def fixed_norm(norm: nn.Module, moments: Moments) -> nn.Module:
+    """What a norm layer does at these statistics, on the device where their values were."""
+    mean, variance = moments.mean_and_variance(groups_of(norm, len(moments.sum)))
+    factor, bias = (variance + norm.eps).rsqrt(), torch.zeros_like(mean)
+    if norm.affine:
+        weight, bias = (as_double(value).view(1, -1, 1, 1) for value in (norm.weight, norm.bias))
+        factor = factor * weight
+    return FixedNorm(mean, factor, bias).to(moments.device)
 
 
 def with_statistics_of(generator: nn.Module, images: Tensor) -> nn.Module:
@@ -82,8 +84,7 @@ def with_statistics_of(generator: nn.Module, images: Tensor) -> nn.Module:
         norm.register_forward_pre_hook(lambda _, inputs, name=name: moments[name].add(inputs[0]))
     fixed(images)
     for name, norm in norms.items():
-        statistics = moments[name].mean_and_variance(groups_of(norm, len(moments[name].sum)))
-        fixed.set_submodule(name, fixed_norm(norm, *statistics))
+        fixed.set_submodule(name, fixed_norm(norm, moments[name]))
     for name, value in given.items():
         fixed.set_submodule(name, Fixed(value))
     return fixed

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cyclegan.data.images import to_tensor
 from cyclegan.data.masks import read_mask
-from cyclegan.devices import DeviceError, has_fast_bf16, translates_in_channels_last, usable_device
+from cyclegan.devices import DeviceError, has_fast_bf16, translates_in_channels_last, usable_device, use_whole_float32
 from cyclegan.heap import give_back_freed_memory
 from cyclegan.inference.exported import ExportedGenerator
 from cyclegan.inference.picture_files import Picture
@@ -47,6 +47,7 @@ class Translator:
         tiling: Tiling | None = None,
         styling: Styling | None = None,
     ):
+        use_whole_float32()
         self.device, self.tiling, self.styling = usable_device(device), tiling or Tiling(), styling
         self.precision = best_precision(self.device) if precision == "auto" else precision
         if self.precision == "fp16" and self.device.type == "cpu":

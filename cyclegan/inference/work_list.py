@@ -27,9 +27,9 @@ class Job:
     mask: Path | None = None  # white where the translation goes; elsewhere the source stays
     regions: tuple[Path, ...] = ()  # white where each style goes
 
-    def done(self) -> bool:
-        """Whether the target is there and not older than what it is made from: the source and its masks."""
-        sources = [self.source, *([self.mask] if self.mask else []), *self.regions]
+    def done(self, mark: Path) -> bool:
+        """Whether the target is there and not older than what it is made from: source, masks, the generator's mark."""
+        sources = [self.source, *([self.mask] if self.mask else []), *self.regions, mark]
         try:
             return self.target.stat().st_mtime >= max(path.stat().st_mtime for path in sources)
         except OSError:
@@ -75,6 +75,8 @@ def plan(inputs: Sequence[str | Path], output: Path | str, format: str = "png") 
     names = _targets([name for _, name in found], format)
     jobs = [_distinct(Job(source, output / name, output)) for (source, _), name in zip(found, names, strict=True)]
     _refuse_twins(jobs)
+    if again := [given for given in inputs if Path(given).is_dir() and Path(given).resolve() == inside]:
+        raise WorkListError(f"{again[0]} is to be read and written: its results would be translated, too, another time")
     return jobs
 
 
@@ -123,7 +125,11 @@ def _found(given: str, several: bool) -> Iterable[tuple[Path, Path]]:
 
 
 def _is_file_name(output: Path) -> bool:
-    return output.suffix.lower() in FORMATS and not output.is_dir()
+    if output.is_dir():
+        return False
+    if output.suffix.lower() in EXTENSIONS - set(FORMATS):
+        raise WorkListError(f"{output}: no format to write; there are {', '.join(suffix[1:] for suffix in FORMATS)}")
+    return output.suffix.lower() in FORMATS
 
 
 def _lies_in(source: Path, output: Path, inputs: Sequence[str | Path]) -> bool:
@@ -136,12 +142,17 @@ def _targets(names: list[Path], format: str) -> list[Path]:
     if format == KEEP:
         return [name if name.suffix.lower() in FORMATS else name.with_name(f"{name.name}.png") for name in names]
     renamed = [name.with_suffix(f".{format}") for name in names]
-    seen = Counter(renamed)
+    seen = Counter(map(_alike, renamed))
     # a.jpg and a.png beside each other become a.jpg.png and a.png.png
     return [
-        name.with_name(f"{name.name}.{format}") if seen[new] > 1 else new
+        name.with_name(f"{name.name}.{format}") if seen[_alike(new)] > 1 else new
         for name, new in zip(names, renamed, strict=True)
     ]
+
+
+def _alike(name: Path) -> str:
+    """Equal for names that are one file where capitals don't count, on macOS and Windows."""
+    return name.as_posix().casefold()
 
 
 def _distinct(job: Job) -> Job:
@@ -151,8 +162,8 @@ def _distinct(job: Job) -> Job:
 
 
 def _refuse_twins(jobs: list[Job]) -> None:
-    first: dict[Path, Path] = {}
+    first: dict[str, Path] = {}
     for job in jobs:
-        if job.target in first and first[job.target] != job.source:
-            raise WorkListError(f"{first[job.target]} and {job.source} would both become {job.target}")
-        first[job.target] = job.source
+        before = first.setdefault(_alike(job.target), job.source)
+        if before != job.source:
+            raise WorkListError(f"{before} and {job.source} would both become {job.target}")

@@ -74,7 +74,7 @@ class ResnetGenerator(nn.Module):
             raise ValueError(f"skip adds input and output: {in_channels} and {out_channels} channels do not add up")
         self.skip, self.in_channels = skip, in_channels
         self.multiple = 2**downs
-        self.smallest = 2 * self.multiple  # reflection needs more pixels than it adds
+        self.smallest = max(2 * self.multiple, 4)  # reflection needs more pixels than it adds
         self.checkpointing = False  # trade time for memory; the training loop switches it
         layers = [padding_layer(padding, 3), *_conv(in_channels, width, norm, kernel=7)]
         for level in range(downs):

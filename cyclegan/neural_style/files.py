@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from cyclegan.data.images import ImageError, read_image, to_tensor
+from cyclegan.data.images import read_image, to_tensor
+from cyclegan.errors import UserError
 from cyclegan.inference.files import Report
 from cyclegan.inference.picture_files import FORMATS, Picture, read_picture, write_picture
 from cyclegan.inference.work_list import Job
@@ -87,16 +88,12 @@ def stylize_files(
             continue
         try:
             picture = read_picture(job.source)
-        except (ImageError, OSError) as error:
-            painted.failed[job.source] = str(error)
-            continue
-        (job.below or job.target.parent).mkdir(parents=True, exist_ok=True)
-        job.make_folder()
-        content = _of_size(picture, wishes.size)
-        try:
-            _paint(job, content, styles, recipe, backbone, wishes)
-        except RecipeError as error:  # too narrow at this size, or a loss that is no number: others may still do
-            painted.failed[job.source] = str(error)
+            (job.below or job.target.parent).mkdir(parents=True, exist_ok=True)
+            job.make_folder()
+            _paint(job, _of_size(picture, wishes.size), styles, recipe, backbone, wishes)
+        # Not to be read or written, too narrow, a loss that is no number, or too large for the memory: others may do.
+        except (UserError, OSError, MemoryError, RuntimeError) as error:
+            painted.failed[job.source] = (str(error).strip() or type(error).__name__).splitlines()[0]
             continue
         painted.done.append(job.target)
     return painted

@@ -127,7 +127,7 @@ def _read_key(path: Path) -> dict:
 def _read_votes(path: Path, key: dict) -> tuple[str, list[Vote]]:
     """Participant and answers."""
     try:
-        file = json.loads(path.read_text(encoding="utf-8"))
+        file = json.loads(path.read_text(encoding="utf-8-sig"))  # editors in which it is pasted may put a mark first
         if file["format"] != FORMAT:
             raise ValueError("of another version")
         if file["survey"] != key["survey"]:

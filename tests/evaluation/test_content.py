@@ -93,3 +93,31 @@ def test_inputs_are_resized_to_their_outputs_and_truths_are_not(make_folder):
     assert score_content(pairs_by_name(small, large))["luminance_correlation"] > 0.99
     with pytest.raises(ValueError, match=r"000\.png must be of one size to be compared, not 32x32 and 64x64"):
         score_truth(pairs_by_name(small, large))
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_pairs_stand_upright_as_their_translations_do(orientation: int, make_folder, tmp_path):
+    upright = make_folder(1, size=(48, 32))
+    (tmp_path / "camera").mkdir()
+    with Image.open(upright / "000.png") as image:
+        turned = image.rotate({3: 180, 6: 90}[orientation], expand=True)
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        turned.save(tmp_path / "camera" / "000.png", exif=exif)
+    pairs = pairs_by_name(upright, tmp_path / "camera")
+    assert score_truth(pairs)["mae"] == 0 and score_content(pairs)["change"] == 0
+
+
+def test_pairs_of_more_bits_keep_their_range(make_folder, tmp_path):
+    grey = np.arange(32 * 32, dtype=np.uint16).reshape(32, 32) * 64
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "shallow").mkdir()
+    Image.fromarray(grey).save(tmp_path / "deep" / "0.png")
+    Image.fromarray(np.rint(grey / 257).astype(np.uint8)).save(tmp_path / "shallow" / "0.png")
+    assert score_truth(pairs_by_name(tmp_path / "shallow", tmp_path / "deep"))["mae"] == 0
+
+
+def test_pictures_too_small_for_a_score_count_for_the_others(make_folder):
+    tiny, small = make_folder(2, size=(2, 2)), make_folder(2, size=(8, 8))
+    assert set(score_content(pairs_by_name(tiny, tiny))) == {"change", "luminance_correlation"}
+    assert set(score_truth(pairs_by_name(small, small))) == {"mae", "psnr"}

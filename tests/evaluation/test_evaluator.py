@@ -1,5 +1,7 @@
 import json
 import logging
+import os
+import resource
 
 import numpy as np
 import pytest
@@ -246,3 +248,47 @@ def test_numbers_are_called_as_foretold():
     for real, some in zip((True, False), images, strict=True):
         evaluator.update(some, real=real)
     assert list(evaluator.compute().numbers) == number_names(list(METRICS), plain)
+
+
+def test_a_file_of_a_network_takes_pictures_of_several_sizes(tmp_path):
+    class Means(torch.nn.Module):
+        def forward(self, x):
+            return x.float().mean((2, 3))
+
+    torch.jit.script(Means()).save(tmp_path / "means.pt")
+    extractor = from_file(tmp_path / "means.pt")
+    draw = torch.Generator().manual_seed(0)
+    sizes = [(8, 8), (6, 9), (8, 8), (5, 5), (6, 9)]
+    pictures = [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=draw) for size in sizes]
+    expected = torch.stack([picture.float().mean((1, 2)) for picture in pictures])
+    assert torch.allclose(extractor(pictures), expected)
+
+
+def test_what_a_file_does_not_take_is_said(tmp_path):
+    class Means(torch.nn.Module):
+        def forward(self, x):
+            return x.float().mean((2, 3))
+
+    static = torch.export.export(Means(), (torch.zeros(2, 3, 8, 8, dtype=torch.uint8),))
+    torch.export.save(static, tmp_path / "static.pt2")
+    with pytest.raises(EvaluationError, match=r"extractor static fails on \(3, 3, 8, 8\)"):
+        from_file(tmp_path / "static.pt2")(list(torch.zeros(3, 3, 8, 8, dtype=torch.uint8)))
+
+
+def test_large_batches_come_from_workers_without_an_open_file_each(make_folder):
+    """Of a process may have so many open; before, each picture of a batch had one."""
+    pictures, plain = make_folder(120, size=(4, 4)), from_callable("mean", lambda x: x.float().mean((2, 3)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 60, hard))
+    try:
+        assert side_of(pictures, plain, batch_size=120, workers=1).n == 120
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_features_do_not_round_to_tf32_and_leave_the_setting_alone(monkeypatch):
+    seen = []
+    plain = from_callable("x", lambda x: seen.append(torch.backends.cudnn.allow_tf32) or x.float().mean((2, 3)))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    plain([torch.zeros(3, 4, 4, dtype=torch.uint8)])
+    assert seen == [False] and torch.backends.cudnn.allow_tf32

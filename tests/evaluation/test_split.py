@@ -321,3 +321,36 @@ def test_wrong_metrics_and_batches_are_said_before_the_translation(run: Path, ca
     with pytest.raises(SystemExit):
         test.main([*arguments, "--batch-size", "0"])
     assert not (run / "test").exists()
+
+
+def test_what_distances_cannot_be_had_costs_nothing_else(run: Path, capsys):
+    arguments = ["--run", str(run), "--metrics", "kid,density_coverage", "--extractor", str(colours(run.parent))]
+    assert commands.run("test.py", test.main, [*arguments, "--device", "cpu"]) == 1
+    said = capsys.readouterr().err
+    assert "AtoB: kid, density_coverage need at least 6 images on each side, got 3" in said and "the gallery" in said
+    assert json.loads((run / "test" / "scores.json").read_text())["BtoA"]["scores"]["cycle_error"]
+    assert (run / "test" / "index.html").exists()
+
+
+def test_truths_of_another_size_are_told(run: Path):
+    Image.new("RGB", (64, 64)).save(data_root(run) / "testB" / "00.png")
+    results = translate_split(run, direction="AtoB", paired=True)
+    assert "Of these 3, 1 have another size: left out." in results["AtoB"]["truths"]
+    assert "1 have another size" in (run / "test" / "index.html").read_text()
+
+
+def test_translations_of_pictures_that_are_gone_go_too(run: Path):
+    translate_split(run, direction="AtoB")
+    (data_root(run) / "testA" / "00.png").rename(data_root(run) / "testA" / "new.png")
+    translate_split(run, direction="AtoB")
+    assert sorted(path.name for path in (run / "test" / "AtoB").iterdir()) == ["01.png", "02.png", "new.png"]
+
+
+def test_generators_that_tell_nothing_of_their_run_are_scored(run: Path):
+    for direction in ("AtoB", "BtoA"):
+        path = run / f"{direction}.safetensors"
+        generator = load_generator(path)
+        save_generator(path, generator, {name: generator.about[name] for name in ("direction", "input", "output")})
+    plain = from_callable("mean", lambda x: x.float().mean((2, 3)))
+    translate_split(run, metrics=["kid"], extractor=plain)
+    assert json.loads((run / "test" / "AtoB.card.json").read_text())["checkpoint"] == "tiny/AtoB"

@@ -208,3 +208,24 @@ def test_what_a_format_would_ignore_is_refused(source, format, more, words, caps
     given = [str(source), "--format", format, "-o", str(source / "refused"), *more]
     assert commands.run("cyclegan export", command.main, given) == 1
     assert words in capsys.readouterr().err and not (source / "refused").exists()
+
+
+@pytest.mark.parametrize("resize", [(101, 152), (3, 3), (4, 8)])
+def test_sides_to_resize_to_are_those_that_the_generator_takes(generator, tmp_path, resize):
+    with pytest.raises(ExportError, match=rf"--resize {resize[0]} {resize[1]}: .*multiples of 4, from 8 on"):
+        export(generator, tmp_path / "x.ts", "torchscript", Options(resize=resize))
+    path = tmp_path / "padded.ts"
+    export(generator, path, "torchscript", Options(pad=True, resize=resize))
+    assert open_exported(path)(torch.zeros(1, 3, 30, 40)).shape == (1, 3, *resize)
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (2, 5), (3, 4)])
+def test_generators_that_shrink_nothing_take_small_pictures(tmp_path, sides):
+    network = initialize(build_generator({"name": "resnet", "width": 2, "blocks": 1, "downs": 0}), gain=0.3)
+    about = {"direction": "AtoB", "input": {"channels": 3}, "output": {"channels": 3}}
+    save_generator(tmp_path / "AtoB.safetensors", network, about)
+    generator, image = load_generator(tmp_path / "AtoB.safetensors"), torch.rand(1, 3, *sides) * 2 - 1
+    expected = translate_tensor(generator, image)
+    assert expected.shape == image.shape
+    export(generator, tmp_path / "x.ts", "torchscript", Options(pad=True))
+    assert torch.allclose(open_exported(tmp_path / "x.ts")(image), expected, atol=1e-5)

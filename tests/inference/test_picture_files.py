@@ -1,4 +1,5 @@
 import io
+import struct
 
 import cv2
 import numpy as np
@@ -131,3 +132,45 @@ def test_a_tiffs_own_layout_does_not_go_into_its_translation(tmp_path, mode, suf
         assert difference.max() == 0 if suffix == "tif" else difference.mean() < 8  # palettes dither
         assert read.getexif().get(0x0112, 1) == 1
         assert read.getexif()[0x010F].rstrip("\0") == "Camera"
+
+
+def test_pillows_deep_pictures_in_memory_keep_their_range():
+    values = np.array([[0, 1000], [30000, 65535]])
+    for image in (Image.fromarray(values.astype(np.int32)), Image.fromarray(values.astype(np.uint16))):
+        assert np.array_equal(np.rint(picture_of(image, 1).pixels[..., 0] * 65535), values)
+    floats = Image.fromarray((values / 65535).astype(np.float32))
+    assert np.allclose(picture_of(floats).pixels[..., 2], values / 65535, atol=1e-7)
+
+
+def test_grey_of_colours_in_memory_is_pillows():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    apart = picture_of(pixels, 1).pixels[..., 0] - np.asarray(Image.fromarray(pixels).convert("L"), int)
+    assert np.abs(apart).max() <= 1 and np.abs(apart.mean()) < 0.01
+
+
+def test_sixteen_bit_tiffs_are_read_as_their_tags_say(tmp_path):
+    grey = DEEP[..., 0]
+    Image.fromarray(65535 - grey).save(tmp_path / "white.tif", tiffinfo={262: 0})
+    assert np.array_equal(np.rint(read_picture(tmp_path / "white.tif", 1).pixels[..., 0] * 65535), grey)
+    colours, share = DEEP[..., :3] / 65535, np.linspace(0.2, 1, DEEP.shape[1])[None, :, None]
+    for extra, given in ((0, colours), (1, colours * share), (2, colours)):
+        pixels = np.concatenate([given, np.broadcast_to(share, (*grey.shape, 1))], 2)
+        whole = tifffile_like(tmp_path / "rgbx.tif", np.rint(pixels * 65535).astype(np.uint16), extra)
+        picture = read_picture(whole)
+        expected = colours if extra == 0 else colours * share + 1 - share  # on white
+        assert np.abs(picture.pixels - expected).max() < 1e-4, extra
+        assert (picture.alpha is None) == (extra == 0)
+
+
+def tifffile_like(path, pixels, extra):
+    """Baseline TIFF of one strip, little-endian, four samples of 16 bits: written byte by byte, with ExtraSamples."""
+    height, width, samples = pixels.shape
+    data = pixels.astype("<u2").tobytes()
+    bits_at = 8 + len(data)
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, samples, bits_at), (259, 3, 1, 1), (262, 3, 1, 2)]
+    tags += [(273, 4, 1, 8), (277, 3, 1, samples), (278, 4, 1, height), (279, 4, 1, len(data)), (338, 3, 1, extra)]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    start = struct.pack("<2sHI", b"II", 42, bits_at + 2 * samples)
+    bits = struct.pack(f"<{samples}H", *[16] * samples)
+    path.write_bytes(start + data + bits + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0))
+    return path

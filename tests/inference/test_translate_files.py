@@ -2,6 +2,7 @@ import io
 import os
 import struct
 import sys
+import weakref
 import zlib
 from pathlib import Path
 
@@ -353,3 +354,81 @@ def test_numbers_out_of_range_are_refused(source, tmp_path, option, capsys):
     with pytest.raises(SystemExit):
         main([source, str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), *option])
     assert "expected a whole number from" in capsys.readouterr().err
+
+
+def other_source(tmp_path):
+    network = initialize(build_generator({"name": "resnet", "width": 4, "blocks": 1}), gain=0.5)
+    save_generator(tmp_path / "other" / "AtoB.safetensors", network, {"direction": "AtoB"})
+    return str(tmp_path / "other")
+
+
+def test_a_generators_results_are_not_taken_for_anothers_after_part_of_them_was_overwritten(source, tmp_path, capsys):
+    (tmp_path / "other").mkdir()
+    other, out = other_source(tmp_path), str(tmp_path / "out")
+    for i in range(3):
+        save(tmp_path / "in" / f"{i}.png", 16, 16, seed=i)
+    assert main([source, str(tmp_path / "in"), "-o", out]) == 0
+    first = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.png")}
+    assert main([other, str(tmp_path / "in" / "0.png"), "-o", out, "--overwrite"]) == 0  # as if it had been killed
+    assert main([other, str(tmp_path / "in"), "-o", out]) == 0
+    assert "2 translated" in capsys.readouterr().err.splitlines()[-1]
+    assert all(path.read_bytes() != first[path.name] for path in (tmp_path / "out").glob("*.png"))
+    assert main([other, str(tmp_path / "in"), "-o", out]) == 0
+    assert "0 translated" in capsys.readouterr().err
+
+
+def test_pictures_that_lie_in_the_output_folder_are_no_translations(source, tmp_path, capsys):
+    for folder in ("in", "out"):
+        save(tmp_path / folder / "a.png", 16, 16)
+    assert main([source, str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 1
+    assert "out holds a.png, and nothing there tells that it is a translation" in capsys.readouterr().err
+    assert main([source, str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--overwrite"]) == 0
+
+
+def test_results_with_and_without_a_mask_are_told_apart(source, tmp_path, capsys):
+    save(tmp_path / "in" / "a.png", 16, 16)
+    (tmp_path / "masks").mkdir()
+    Image.new("L", (16, 16)).save(tmp_path / "masks" / "a.png")
+    os.utime(tmp_path / "masks" / "a.png", (0, 0))
+    given = [source, str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    assert main(given) == 0
+    assert main([*given, "--mask", str(tmp_path / "masks")]) == 1
+    assert "region or mask" in capsys.readouterr().err
+
+
+def test_a_folder_is_not_filled_with_translations_of_its_own(source, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (16, 16)).save(tmp_path / "in" / "a.jpg")
+    assert main([source, str(tmp_path / "in"), "-o", str(tmp_path / "in")]) == 1
+    assert "to be read and written" in capsys.readouterr().err
+    assert main([source, str(tmp_path / "in" / "a.jpg"), "-o", str(tmp_path / "in")]) == 0
+
+
+def test_names_that_differ_in_capitals_do_not_become_one_file(tmp_path):
+    for name in ("Foo.jpg", "foo.png"):
+        save(tmp_path / "in" / name, 8, 8)
+    targets = {job.target.name for job in plan([tmp_path / "in"], tmp_path / "out")}
+    assert targets == {"Foo.jpg.png", "foo.png.png"}
+    with pytest.raises(WorkListError, match=r"o\.gif: no format to write"):
+        plan([tmp_path / "in" / "foo.png"], tmp_path / "o.gif")
+
+
+def test_what_fails_for_whatever_reason_is_tried_alone_and_lets_go_of_what_it_held(generator, tmp_path, monkeypatch):
+    class Fail(Exception):
+        """As onnxruntime's, which are no RuntimeErrors."""
+
+    held, whole = [], Translator.tensor
+
+    def tensor(translator, images, exact=False):
+        assert all(given() is None for given in held)
+        if len(images) > 1 or images.shape[3] == 12:
+            activations = images * 2
+            held.append(weakref.ref(activations))
+            raise Fail("no memory")
+        return whole(translator, images, exact)
+
+    monkeypatch.setattr(Translator, "tensor", tensor)
+    for i, width in enumerate((16, 16, 12)):
+        save(tmp_path / "in" / f"{i}.png", 16, width)
+    report = translate(generator, tmp_path / "in", tmp_path / "out", batch=2)
+    assert len(report.done) == 2 and list(report.failed.values()) == ["no memory"]

@@ -94,3 +94,13 @@ def test_a_picture_that_cannot_be_painted_does_not_stop_the_others(folders: Path
     told = capsys.readouterr().err.splitlines()[-3:]
     assert told[0].startswith("1 painted") and "1 failed" in told[1]
     assert "00.png: levels: the coarsest has sides of 4 pixels" in told[2]
+
+
+def test_a_picture_whose_place_cannot_be_written_does_not_stop_the_others(folders: Path, capsys):
+    (folders / "content" / "a").mkdir()
+    (folders / "content" / "00.png").rename(folders / "content" / "a" / "02.png")
+    (folders / "out").mkdir()
+    (folders / "out" / "a").symlink_to(folders / "style")
+    assert stylize(folders / "content", folders / "style" / "00.png", "-o", folders / "out") == 1
+    assert "1 failed" in capsys.readouterr().err and (folders / "out" / "01.png").exists()
+    assert len(list((folders / "style").iterdir())) == 2

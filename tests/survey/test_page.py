@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cyclegan.survey.kit import HANDOUT
+from cyclegan.survey.kit import HANDOUT, Survey, make_survey
 from cyclegan.survey.votes import read_results
 from tests.browser import CHROMIUM, Browser
 
@@ -128,3 +129,16 @@ def test_others_are_asked_in_another_order_and_a_lost_picture_is_said(browser: B
     browser.open(f"{(study / HANDOUT / 'index.html').as_uri()}?participant=fay")
     start(browser)
     browser.until("!document.getElementById('trouble').hidden")
+
+
+def test_a_new_name_begins_and_pictures_that_vanished_stay_so(browser: Browser, survey: Survey, tmp_path: Path):
+    make_survey(replace(survey, seconds=0.05), tmp_path / "short")
+    begin(browser, tmp_path / "short", "hal")
+    browser.until("document.getElementById('single').classList.contains('over')")
+    browser.until("recall(slot('hal')).then(kept => kept.over.length === 1)")
+    begin(browser, tmp_path / "short", "hal")
+    assert browser.value("document.getElementById('begin').textContent") == "Go on"
+    assert browser.value("document.getElementById('single').classList.contains('over')")
+    browser.open(f"{(tmp_path / 'short' / HANDOUT / 'index.html').as_uri()}?participant=ida")
+    browser.until("!document.getElementById('begin').disabled")
+    assert browser.value("document.getElementById('begin').textContent") == "Begin"

@@ -103,3 +103,9 @@ def test_command_prints_the_table_and_writes_the_file(study: Path, answers: Call
     assert written["preference"][0]["rate"] == pytest.approx(2 / 3)
     (called,) = written["called_real"]
     assert (called["method"], called["count"], called["of"]) == (None, 2, 3)
+
+
+def test_a_file_with_a_byte_order_mark_counts(study: Path, answers: Callable):
+    file = answers("a.json", "anna", better=2)
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert read_results(study, [file]).participants == {"anna": 3}
