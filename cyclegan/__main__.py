@@ -29,8 +29,10 @@ def main() -> int:
         hint = f"did you mean {nearest[0]}? " if nearest else ""
         print(f"cyclegan: no command {name!r}; {hint}choices: {', '.join(names)}", file=sys.stderr)
         return 2
-    command = importlib.import_module(f"cyclegan.commands.{name}")
-    return commands.run(f"cyclegan {name}", command.main, arguments)
+    # Imported inside `run`, which answers Ctrl-C: torch takes seconds.
+    return commands.run(
+        f"cyclegan {name}", lambda given: importlib.import_module(f"cyclegan.commands.{name}").main(given), arguments
+    )
 
 
 def _summary(name: str) -> str:

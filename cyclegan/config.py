@@ -56,7 +56,7 @@ Colour = typing.Annotated[str, AfterValidator(_colour)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True, validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, validate_assignment=True, allow_inf_nan=False)
 
 
 class Domain(Section):
@@ -101,7 +101,7 @@ class Data(Section):
         "max", description="pairs an epoch: of the larger domain, the smaller, both together, or a number"
     )
     limit: PositiveInt | None = Field(None, description="use only the first so many pictures of a domain")
-    corrupt: Literal["fail", "skip"] = Field("fail", description="what a damaged picture does to the run")
+    corrupt: Literal["fail", "skip"] = Field("fail", description="what a damaged training picture does")
     cache: bool | Folder = Field(
         False,
         description="decode and resize training pictures once and keep them beside their folder, or in the one named "
@@ -334,7 +334,7 @@ def complete(
         for parameter in list(signature(choices[name]).parameters.values())[skip:]
         if parameter.name not in given
     }
-    model = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+    model = create_model(name, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
     try:
         return choices[name], model.model_validate(options).model_dump()
     except ValidationError as error:
@@ -350,7 +350,7 @@ def _find(name: str) -> Path:
     for path in (given, Path("options") / f"{name}.yaml", OPTIONS / f"{name}.yaml"):
         if path.is_file():
             return path
-    shipped = sorted(path.stem for folder in {Path("options"), OPTIONS} for path in folder.glob("*.yaml"))
+    shipped = sorted({path.stem for folder in (Path("options"), OPTIONS) for path in folder.glob("*.yaml")})
     raise ConfigError(f"--config: no file {given}, nor one of that name in options/; {_unknown(name, shipped)}")
 
 
@@ -395,8 +395,8 @@ def _parse_override(override: str) -> dict[str, Any]:
     if not equals or not key:
         raise ConfigError(f"{override!r}: expected section.key=value, for example training.epochs=20")
     tree: Any = _read_yaml(f"value: {value}" if value else "value:", override)["value"]
-    if key == "speed" and isinstance(tree, str):
-        key = "speed.choice"
+    if isinstance(tree, str):  # in a word
+        key = {"speed": "speed.choice", **{section: f"{section}.name" for section in NAMED}}.get(key, key)
     for part in reversed(key.split(".")):
         tree = {part: tree}
     return tree
@@ -414,8 +414,20 @@ def _laid_over(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     its own defaults, not from what the file says of the one before."""
     if isinstance(values.get("speed"), str):
         values = {**values, "speed": {"choice": values["speed"]}}
+    for key in NAMED:
+        if isinstance(values.get(key), str):
+            values = {**values, key: {"name": values[key]}}
     kept = {key: value for key, value in values.items() if not _starts_anew(key, value, given.get(key))}
+    if isinstance(kept.get("data"), dict) and isinstance(given.get("data"), dict):
+        kept["data"] = {key: _without_test(value, given["data"].get(key)) for key, value in kept["data"].items()}
     return _joined(kept, given)
+
+
+def _without_test(domain: Any, given: Any) -> Any:
+    """A domain's section of the file: who trains on other pictures does not want its test pictures either."""
+    if isinstance(domain, dict) and isinstance(given, dict) and "train" in given:
+        return {key: value for key, value in domain.items() if key != "test"}
+    return domain
 
 
 def _starts_anew(key: str, value: Any, given: Any) -> bool:

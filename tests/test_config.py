@@ -242,3 +242,28 @@ def test_a_file_in_another_encoding_is_named(tmp_path: Path):
     (tmp_path / "x.yaml").write_bytes("name: caf\u00e9".encode("latin-1"))
     with pytest.raises(ConfigError, match=r"x\.yaml: byte 9 is not UTF-8"):
         load_config(tmp_path / "x.yaml")
+
+
+def test_a_word_is_the_name_of_an_algorithm_or_network(tmp_path: Path):
+    (tmp_path / "x.yaml").write_text("algorithm: cut\ngenerator: unet")
+    config = load_config(tmp_path / "x.yaml", ["generator=resnet", "discriminator.width=8"])
+    assert (config.algorithm, config.generator) == ({"name": "cut"}, {"name": "resnet"})
+    assert config.discriminator == {"name": "patch", "width": 8}
+
+
+def test_who_trains_on_other_pictures_gets_no_test_pictures_of_the_file():
+    file = {"name": "x", "data": {"A": {"train": "a", "test": "b", "channels": 1}, "B": {"train": "c", "test": "d"}}}
+    config = load_config(file, ["data.A.train=mine", "data.load_size=40"])
+    assert (config.data.A.test, config.data.A.channels, config.data.B.test) == (None, 1, Path("d"))
+    assert load_config(file, ["data.A.train=mine", "data.A.test=too"]).data.A.test == Path("too")
+
+
+def test_numbers_are_finite():
+    with pytest.raises(ConfigError, match=r"optimizer\.lr.*finite"):
+        load_config({"name": "x"}, ["optimizer.lr=1e400"])
+
+
+def test_each_choice_of_a_file_is_told_once():
+    with pytest.raises(ConfigError) as error:
+        load_config("horse3zebra")
+    assert str(error.value).count("horse2zebra,") == 1 and "did you mean horse2zebra?" in str(error.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -19,7 +20,9 @@ def run(name: str, command: Callable[[list[str]], int], arguments: list[str]) ->
     try:
         return command(arguments)
     except (UserError, OSError) as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename
+        said = "the disk is full; make room and go on with the same command" if full else error
+        print(f"{name}: {said}", file=sys.stderr)
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130

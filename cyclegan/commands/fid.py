@@ -141,7 +141,7 @@ def _check(options: argparse.Namespace, generated: str) -> None:
 
 
 def _extractor(options: argparse.Namespace, protocol: str) -> Extractor:
-    return make_extractor(
+    extractor = make_extractor(
         options.extractor,
         protocol,
         options.dims,
@@ -149,6 +149,9 @@ def _extractor(options: argparse.Namespace, protocol: str) -> Extractor:
         usable_device(options.device),
         options.allow_random_weights,
     )
+    if options.extractor != "inception" and (options.dims, options.protocol) != (2048, "pytorch-fid"):
+        print_warnings(["--dims and --protocol are inception's: this extractor goes without"])
+    return extractor
 
 
 def _pictures_of(path: str, direction: str) -> str:

@@ -38,6 +38,7 @@ def main(arguments: list[str]) -> int:
 
     from cyclegan.algorithms import complete_config
     from cyclegan.config import load_config
+    from cyclegan.data.folders import find_split
     from cyclegan.training.loop import train
 
     config = complete_config(load_config(options.config, options.overrides))
@@ -48,7 +49,10 @@ def main(arguments: list[str]) -> int:
     if int(os.environ.get("RANK", 0)) > 0:
         return 0
     _report(folder)
-    print(f"done; to translate and score the test split: python test.py --run {folder}", file=sys.stderr)
+    if find_split(config.data, "test"):
+        print(f"done; to translate and score the test split: python test.py --run {folder}", file=sys.stderr)
+    else:
+        print(f"done: {folder} (no test pictures: data.A.test and data.B.test would name them)", file=sys.stderr)
     return 0
 
 

@@ -82,8 +82,9 @@ def download(wanted: PublishedSet, target: Path, mirrors: tuple[str, ...]) -> No
             return
         except MirrorError as error:
             print(f"{url}: {error}", file=sys.stderr)
+    published = f"{wanted.mirrors[0].rstrip('/')}/{target.name}"
     raise FetchError(
-        f"{wanted.name}: no mirror helped. Download {urls[0]} on another machine, put it at {target}, "
+        f"{wanted.name}: no mirror helped. Download {published} on another machine, put it at {target}, "
         "and give the same command again (or name the file with --from FILE)."
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cyclegan.config import ConfigError, Data
 from cyclegan.data.images import find_images
+from cyclegan.data.published import SETS
 
 LAYOUTS = ("{split}{domain}", "{split}/{domain}", "{domain}/{split}")
 # What tells the domain in names of facades and maps (1_A, 1_B) and of Cityscapes.
@@ -41,11 +42,23 @@ def find_split(data: Data, split: str) -> dict[str, list[Path]]:
     for domain, folder in folders.items():
         if folder is None and split == "train":
             raise FileNotFoundError(_missing(data, split, domain))
-    files = {domain: find_images(folder) for domain, folder in folders.items() if folder is not None}
+    files = {
+        domain: _images_of(data, split, domain, folder) for domain, folder in folders.items() if folder is not None
+    }
     if split == "train" and data.pairing == "paired" and not data.side_by_side:
         files = _paired(files, folders)
     limit = data.limit if split == "train" else None
     return {domain: paths[:limit] for domain, paths in files.items()}
+
+
+def _images_of(data: Data, split: str, domain: str, folder: Path) -> list[Path]:
+    try:
+        return find_images(folder)
+    except FileNotFoundError as error:
+        section = data.A if data.side_by_side else getattr(data, domain)
+        named = getattr(section, split, None) is not None
+        key = f"data.{'A' if data.side_by_side else domain}.{split}" if named else "data.root"
+        raise FileNotFoundError(f"{key}: {error}") from None
 
 
 def subject(path: Path, folder: Path) -> str:
@@ -89,8 +102,9 @@ def _missing(data: Data, split: str, domain: str) -> str:
     if data.root is None:
         return f"data.{domain}.{split}: name a folder of pictures there, or give data.root"
     if not data.root.is_dir():
-        hint = f"; `cyclegan data fetch {data.root.name}` downloads the published sets"
-        return f"data.root: no folder {data.root}{hint}"
+        published = SETS.get(data.root.name)
+        hint = f"; `cyclegan data fetch {published.name}` downloads it" if published and published.mirrors else ""
+        return f"data.root: no folder {data.root}{hint or f' in {Path.cwd()}' * (not data.root.is_absolute())}"
     looked = ", ".join(_names(data, split, domain))
     found = ", ".join(sorted(path.name for path in data.root.iterdir() if path.is_dir())) or "no folders"
     return (

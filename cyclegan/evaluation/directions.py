@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cyclegan.config import Config, load_config
+from cyclegan.config import Config, ConfigError, load_config
 from cyclegan.data.folders import distinct_names, find_folder, find_split
 from cyclegan.data.masks import find_masks, mask_tensor, read_mask
 from cyclegan.data.transforms import PlainTransform
@@ -90,7 +90,10 @@ def config_of(run: Path, option: str = "--run") -> Config:
     """The run's own configuration; raises SplitError for what is no run's folder."""
     if not (run / "config.yaml").is_file():
         raise SplitError(f"{option}: {run} is no run's folder (no config.yaml in it)")
-    return load_config(run / "config.yaml")
+    try:
+        return load_config(run / "config.yaml")
+    except ConfigError as error:
+        raise SplitError(f"{run / 'config.yaml'}, by another version perhaps: {error}") from None
 
 
 def directions_of(

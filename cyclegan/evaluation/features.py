@@ -24,7 +24,7 @@ from cyclegan.networks.pretrained import sha256_of
 KEPT = 20_000  # rows: beyond, a covariance is what we keep unless a metric needs the features themselves
 
 ODDITIES = {
-    "jpeg": "JPEG files, whose compression alone moves the FID: save translations as PNG",
+    "jpeg": "JPEG files, whose compression alone moves the FID (translations are better kept as PNG)",
     "16-bit": "16-bit grey pictures, which every FID tool cuts at 255 instead of scaling them: convert them to 8 bits",
     "alpha": "pictures with transparency, which every FID tool drops instead of compositing it",
     "grey": "grey pictures, repeated over three channels",

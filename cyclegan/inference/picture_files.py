@@ -75,6 +75,8 @@ def count_pixels(path: Path | str) -> int:
     try:
         with Image.open(path) as image:
             pixels = image.width * image.height
+    except Image.DecompressionBombError:  # more than twice the limit
+        raise ImageError(f"cannot use {path}: more pixels than the limit of {limit:,} (--max-pixels)") from None
     except UnidentifiedImageError:
         raise ImageError(f"cannot read {path}: not a picture of a known kind, or damaged") from None
     except Exception as error:  # as in read_layers

@@ -46,10 +46,11 @@ def find_weights(weights: WeightsFile, path: Path | str | None = None, download:
     """
     named = path or os.environ.get(weights.variable)
     if named:
-        if not Path(named).is_file():
+        named = Path(named).expanduser()
+        if not named.is_file():
             source = "" if path else f" (from {weights.variable})"
             raise WeightsError(f"no weights file {named}{source}: expected {weights.names[0]} from {weights.url}")
-        return Path(named)
+        return named
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     for name in weights.names:
         if (folder / name).is_file():

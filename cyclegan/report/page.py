@@ -97,7 +97,7 @@ def _remarks(remarks: list[Remark]) -> str:
 
 def _samples(frames: list[Frame]) -> str:
     if not frames:
-        return _section("Test pictures", '<p class="soft">No sample sheets yet.</p>')
+        return _section("Pictures over time", '<p class="soft">No sample sheets yet.</p>')
     last = len(frames) - 1
     images = [
         f'<img class="frame" src="{frame.address}" width="{frame.width}" height="{frame.height}"'
@@ -109,7 +109,7 @@ def _samples(frames: list[Frame]) -> str:
         f'<div class="slider" hidden><input type="range" min="0" max="{last}" value="{last}" step="1"'
         f' aria-label="training progress"><output>{frames[last].images:,} images</output></div>'
     )
-    return _section("Test pictures", f'{slider}<div class="frames">{"".join(images)}</div>')
+    return _section("Pictures over time", f'{slider}<div class="frames">{"".join(images)}</div>')
 
 
 def _curves(lines: list[dict[str, float]], remarks: list[Remark]) -> str:

@@ -132,6 +132,8 @@ def damage(state: Path) -> str | None:
         for name, expected in manifest["files"].items():
             if _fingerprint(state / name) != expected:
                 return f"{name} is not what was written"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
     except (OSError, ValueError, KeyError) as error:
         return f"{type(error).__name__}: {error}"
     return None
@@ -149,14 +151,15 @@ def find_state(states: Path, wanted: str, say: Callable[[str], None]) -> Path | 
         candidates = [folder] if (folder / "manifest.json").exists() else all_states(folder / "state")
         if not candidates:
             raise CheckpointError(f"--resume: no training state in {folder}")
-    problem = None
+    problems = []
     for state in reversed(candidates):
         problem = damage(state)
         if problem is None:
             return state
-        say(f"warning: {state} is damaged ({problem}); trying the one before")
-    if problem:
-        raise CheckpointError(f"no intact training state: {candidates[-1]}: {problem}")
+        problems.append(f"{state}: {problem}")
+        say(f"warning: {state} is damaged ({problem})")
+    if problems:
+        raise CheckpointError(f"no intact training state: {problems[0]}; --resume none starts afresh")
     return None
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from cyclegan.config import Config
 from cyclegan.training.doctor import new_doctor
 from cyclegan.training.environment import describe_environment
-from cyclegan.training.journal import Journal
+from cyclegan.training.journal import Journal, tell
 from cyclegan.training.remarks import Remark, add_remarks, drop_remarks_after
 from cyclegan.training.samples import sample_images, sample_sheet, save_atomically, translate_samples
 from cyclegan.whole_files import write_whole
@@ -34,7 +35,7 @@ class Chronicle:
         self.config, self.accelerator = config, accelerator
         self.log, self.remarks = config.folder / "log", config.folder / "log" / "remarks.jsonl"
         self.doctor, self.fresh = new_doctor(config, epoch_images), []
-        self.sheet_at = -1
+        self.sheet_at, self.warned = -1, False
         wanted = config.logging.samples and accelerator.is_main_process
         self.samples = sample_images(config) if wanted else {}
 
@@ -53,9 +54,10 @@ class Chronicle:
             drop_remarks_after(self.remarks, images)
 
     def add_curves(self, images: int, epoch: int, steps: int, values: dict[str, float]) -> None:
+        line = self.journal.timed(images, values)
         with self._spared():
-            line = self.journal.write(images, epoch, steps, values)
-            self._remark(self.doctor.read(images, steps, line))
+            self.journal.add(images, {"epoch": epoch, "step": steps, **line})
+        self._remark(self.doctor.read(images, steps, line))
 
     def add_scores(self, images: int, scores: dict[str, float]) -> None:
         with self._spared():
@@ -71,37 +73,39 @@ class Chronicle:
             sheet = sample_sheet(generators, pictures, samples)
         with self._spared():
             save_atomically(sheet, self.config.folder / "samples" / f"{images:09d}.png")
-            for tracker in self._tensorboards():
-                pixels = torch.frombuffer(bytearray(sheet.tobytes()), dtype=torch.uint8)
-                pixels = pixels.view(sheet.height, sheet.width, 3)
-                tracker.writer.add_image("samples", pixels, images, dataformats="HWC")
-            self._remark(self.doctor.look(images, steps, pictures))
+        pixels = torch.frombuffer(bytearray(sheet.tobytes()), dtype=torch.uint8).view(sheet.height, sheet.width, 3)
+        self._tell_tensorboard(lambda writer: writer.add_image("samples", pixels, images, dataformats="HWC"))
+        self._remark(self.doctor.look(images, steps, pictures))
 
     @contextmanager
     def _spared(self) -> Iterator[None]:
-        """A full disk costs a line or a picture, not the run."""
+        """A full disk costs a line or a picture, not the run; said once, until something could be written again."""
         try:
             yield
+            self.warned = False
         except OSError as error:
-            tqdm.write(f"warning: not written ({error}); going on")
+            if not self.warned:
+                tqdm.write(f"warning: {self.config.folder}: a line or picture was not written ({error}); going on")
+            self.warned = True
 
     def _remark(self, remarks: list[Remark]) -> None:
         if not (remarks and self.accelerator.is_main_process):
             return
         self.fresh += remarks
-        add_remarks(self.remarks, remarks)
+        with self._spared():
+            add_remarks(self.remarks, remarks)
         for remark in remarks:
             tqdm.write(f"doctor: {remark.message}")
-            for tracker in self._tensorboards():
-                tracker.writer.add_text("doctor", remark.message, remark.images)
+            self._tell_tensorboard(lambda writer, said=remark: writer.add_text("doctor", said.message, said.images))
 
     def take_remarks(self) -> list[Remark]:
         """Those made since the last call, by the main process."""
         taken, self.fresh = self.fresh, []
         return taken
 
-    def _tensorboards(self) -> list:
-        return [tracker for tracker in self.accelerator.trackers if tracker.name == "tensorboard"]
+    def _tell_tensorboard(self, say: Callable[[Any], None]) -> None:
+        """Say something to its writer."""
+        tell(self.accelerator, lambda tracker: say(tracker.writer) if tracker.name == "tensorboard" else None)
 
 
 @contextmanager

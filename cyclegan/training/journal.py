@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
 from torch import Tensor
+from tqdm import tqdm
 
 from cyclegan.whole_files import write_whole
 
@@ -61,8 +64,8 @@ class Journal:
             kept = [line for line in lines if _images(line) <= start]
             write_whole(self.path, "".join(line + "\n" for line in kept))
 
-    def write(self, images: int, epoch: int, step: int, values: dict[str, float]) -> dict[str, float]:
-        """One line: losses, learning rates, and what the time since the last line went into."""
+    def timed(self, images: int, values: dict[str, float]) -> dict[str, float]:
+        """The values of a line, and what the time since the last one went into."""
         now = time.monotonic()
         seconds = max(now - self.began, 1e-9)
         values = {
@@ -72,14 +75,25 @@ class Journal:
             "speed/memory_mib": _memory(self.accelerator.device) / 2**20,
         }
         self.began, self.images, self.waited = now, images, 0.0
-        self.add(images, {"epoch": epoch, "step": step, **values})
         return values
 
     def add(self, images: int, values: dict[str, float]) -> None:
+        """Raises OSError where the line could not be written; the trackers have theirs."""
         if self.accelerator.is_main_process:
+            tell(self.accelerator, lambda tracker: tracker.log(values, step=images))
             with self.path.open("a") as file:
                 file.write(json.dumps({"images": images, **values}) + "\n")
-            self.accelerator.log(values, step=images)
+
+
+def tell(accelerator: Accelerator, say: Callable[[GeneralTracker], None]) -> None:
+    """Say something to every tracker; one that fails (a full disk, no network) is let go, and the run goes on."""
+    for tracker in list(accelerator.trackers):
+        try:
+            say(tracker)
+        except Exception as error:  # each has its own
+            accelerator.trackers.remove(tracker)
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            tqdm.write(f"warning: {tracker.name} gets no more curves ({reason}); log/metrics.jsonl goes on")
 
 
 def read_metrics(path: Path) -> list[dict]:

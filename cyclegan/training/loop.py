@@ -24,7 +24,7 @@ from cyclegan.algorithms import complete_config
 from cyclegan.config import Config, ConfigError, load_config
 from cyclegan.data.dataset import EpochBatches, UnpairedDataset, epoch_length, new_loader
 from cyclegan.data.delivery import new_delivery
-from cyclegan.data.folders import find_split
+from cyclegan.data.folders import find_folder, find_split
 from cyclegan.data.images import ImageError
 from cyclegan.data.paired import PairedDataset
 from cyclegan.errors import UserError
@@ -183,7 +183,10 @@ class Run:
             config.folder.mkdir(parents=True, exist_ok=True)
             write_whole(config.folder / "config.yaml", config.to_yaml())
         self.chronicle.open(self.progress.images)
-        sizes = ", ".join(f"{len(paths)} {domain}" for domain, paths in self.files.items())
+        sizes = ", ".join(
+            f"{len(paths)} {domain} in {find_folder(config.data, 'train', domain)}"
+            for domain, paths in self.files.items()
+        )
         self.say(
             f"{config.name}: {sizes}; {self.epoch_images} pairs an epoch, "
             f"{training.epochs} + {training.decay_epochs} epochs; "
@@ -315,7 +318,7 @@ class Run:
             progress.images, progress.epoch, trainer.steps, {**losses, **trainer.rates(), **trainer.strengths()}
         )
         self.bar.set_description(f"epoch {-(-progress.images // self.epoch_images)}", refresh=False)
-        self.bar.set_postfix({name: f"{losses[name]:.3f}" for name in trainer.optimizers})
+        self.bar.set_postfix({name: f"{losses[name]:.3f}" for name in trainer.optimizers}, refresh=False)
 
     def _add_sheet(self) -> None:
         trainer = self.trainer
@@ -389,7 +392,12 @@ class Run:
                     self._drop_old_states()
         except OSError as error:
             if images >= self.total_images:
-                raise
+                if self.accelerator.is_main_process:
+                    self._save_generators()  # for which there may be room
+                raise OSError(
+                    f"trained to the end, but the last state could not be saved ({error}); make room and give the same "
+                    "command again: it goes on from the newest state"
+                ) from None
             self.say(f"warning: could not save ({error}); older states are untouched; going on")
         self.accelerator.wait_for_everyone()
         self.stopper.slowest = max(self.stopper.slowest, time.monotonic() - began)

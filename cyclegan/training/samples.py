@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cyclegan.config import Config
 from cyclegan.data.folders import find_split
+from cyclegan.data.images import ImageError
 from cyclegan.data.masks import find_masks
 from cyclegan.data.transforms import PlainTransform, to_picture
 from cyclegan.losses import within
@@ -35,7 +36,12 @@ def sample_images(config: Config) -> dict[str, Tensor]:
         count = min(config.logging.samples, len(paths))
         chosen = [paths[i * len(paths) // count] for i in range(count)]
         transform = PlainTransform(config.data, domain, size)
-        pictures, shapes = zip(*(transform.with_mask(path, masks.get(path)) for path in chosen), strict=True)
+        try:
+            pictures, shapes = zip(*(transform.with_mask(path, masks.get(path)) for path in chosen), strict=True)
+        except ImageError as error:
+            raise ImageError(
+                f"{error} (to be shown while training; data.corrupt is about pictures to learn from)"
+            ) from None
         images[domain] = torch.stack(pictures)
         if masks:
             images[f"{domain}_mask"] = torch.stack(shapes)

@@ -35,3 +35,19 @@ def test_what_is_missing_is_said_with_what_there_is(tmp_path: Path):
     (tmp_path / "Train_B").mkdir()
     with pytest.raises(FileNotFoundError, match=r"domain B.*found Train_B, trainA.*data\.B\.train"):
         find_split(Data(root=tmp_path), "train")
+
+
+def test_a_folder_that_is_not_there_is_told_with_its_key(tmp_path: Path):
+    data = Data(A={"train": tmp_path / "a", "test": tmp_path / "t"}, B={"train": tmp_path / "b"})
+    write_pictures(tmp_path / "a", 1)
+    with pytest.raises(FileNotFoundError, match=r"data\.A\.test: no folder"):
+        find_split(data, "test")
+    with pytest.raises(FileNotFoundError, match=r"data\.B\.train: no folder"):
+        find_split(data, "train")
+
+
+def test_only_sets_that_can_be_fetched_are_offered(tmp_path: Path):
+    for name, offered in (("horse2zebra", True), ("nowhere", False), ("flat2fluent3d", False)):
+        with pytest.raises(FileNotFoundError, match=r"data\.root: no folder") as error:
+            find_split(Data(root=tmp_path / name), "train")
+        assert ("data fetch" in str(error.value)) == offered

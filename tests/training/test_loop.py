@@ -3,21 +3,15 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
-from accelerate import tracking
-from accelerate.tracking import GeneralTracker
-from accelerate.utils import LoggerType
 from PIL import Image
 from safetensors.torch import load_file
 
 from cyclegan.algorithms.cyclegan import CycleGAN
 from cyclegan.config import ConfigError
 from cyclegan.data.images import ImageError
-from cyclegan.errors import UserError
-from cyclegan.inference.convert import to_reference
 from cyclegan.inference.generator_file import load_generator
 from cyclegan.networks import diffaugment
 from cyclegan.training import checkpoint
@@ -343,30 +337,6 @@ def test_generator_files_tell_how_they_were_made(options: dict):
 # ---- starting from other weights
 
 
-def test_a_run_can_start_from_another_runs_networks(options: dict, capfd: pytest.CaptureFixture):
-    first = train(options)
-    second = train(merged({**options, "name": "tuned", "init_from": str(first)}, training={"max_images": 1}))
-    assert capfd.readouterr().out.count("init_from: ") == 4
-    state = torch.load(second / "state" / "000000001" / "shared.pt", weights_only=True)["trainer"]["networks"]
-    before = torch.load(first / "state" / "000000016" / "shared.pt", weights_only=True)["trainer"]["networks"]
-    for name in ("G_AB", "G_BA", "D_A", "D_B"):
-        moved = max((state[name][k] - before[name][k]).abs().max().item() for k in state[name])
-        assert 0 < moved < 1e-3  # one step of Adam away
-
-
-def test_a_run_can_start_from_the_references_files(options: dict, tmp_path: Path):
-    first = train(options)
-    to_reference(first, tmp_path / "files")
-    tuned = merged({**options, "name": "tuned", "init_from": str(tmp_path / "files")}, training={"max_images": 1})
-    a, b = weights_of(first), weights_of(train(tuned))
-    assert max((a[k] - b[k]).abs().max().item() for k in a) < 1e-3
-
-
-def test_nothing_that_fits_to_start_from_is_said(options: dict, tmp_path: Path):
-    with pytest.raises(UserError, match="init_from"):
-        train({**options, "init_from": str(tmp_path / "nowhere")})
-
-
 def test_a_run_with_masks_trains_and_resumes(options: dict, tmp_path: Path):
     write_pictures(tmp_path / "masks", 5, seed=9)
     options = merged(options)
@@ -374,54 +344,6 @@ def test_a_run_with_masks_trains_and_resumes(options: dict, tmp_path: Path):
     whole = train({**options, "name": "whole"})
     train(merged({**options, "name": "parts"}, training={"max_images": 6}))
     assert same_weights(whole, train({**options, "name": "parts"}))
-
-
-@pytest.mark.parametrize("source", ["both", "one-way"])
-def test_a_one_way_run_starts_from_the_networks_of_its_direction(source: str, options: dict, capsys):
-    cut = {"name": "cut", "direction": "BtoA", "width": 4, "patches": 4}
-    plain = merged(options, training={"max_images": 2})
-    first = train({**plain, "name": "first", **({"algorithm": cut} if source == "one-way" else {})})
-    capsys.readouterr()
-    train({**plain, "name": "tuned", "algorithm": cut, "init_from": str(first)})
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("init_from: ")]
-    assert said[0].startswith("init_from: G: 16 of 16 tensors") and said[0].endswith("/first/BtoA.safetensors")
-    saved = torch.load(first / "state" / "000000002" / "shared.pt", weights_only=True)["trainer"]["networks"]
-    now = torch.load(first.with_name("tuned") / "state" / "000000002" / "shared.pt", weights_only=True)
-    critic = saved["D"] if source == "one-way" else saved["D_A"]
-    tuned = now["trainer"]["networks"]["D"]
-    assert max((tuned[key] - critic[key]).abs().max().item() for key in critic) < 1e-3  # two steps of Adam away
-
-
-def test_a_run_can_start_afresh_from_itself(options: dict, capsys):
-    options = merged(options, training={"max_images": 2})
-    run = train(options)
-    train({**options, "init_from": str(run)}, resume="none")
-    assert "init_from: G_AB: " in capsys.readouterr().out and run.with_name("tiny.1").is_dir()
-
-
-def test_a_tracker_that_is_not_installed_is_named(options: dict):
-    with pytest.raises(ConfigError, match=r"logging\.trackers: no comet_ml here; pip install it"):
-        train(merged(options, logging={"trackers": ["tensorboard", "comet_ml"]}))
-
-
-def test_trackers_are_told_the_runs_name(options: dict, monkeypatch):
-    class Fake(GeneralTracker):
-        name, requires_logging_directory, tracker = "wandb", False, None
-        told: ClassVar[list] = []
-
-        def __init__(self, run_name: str):
-            super().__init__()
-            self.told.append(run_name)
-
-        def log(self, values: dict, step: int | None = None, **_: object) -> None:
-            self.told.append(step)
-
-    available = [LoggerType.TENSORBOARD, LoggerType.WANDB]
-    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "wandb", Fake)
-    monkeypatch.setattr(tracking, "get_available_trackers", lambda: available)
-    monkeypatch.setattr("cyclegan.training.launch.get_available_trackers", lambda: available)
-    train(merged(options, logging={"trackers": ["wandb"]}, training={"max_images": 4}))
-    assert Fake.told == ["tiny", 2, 4]
 
 
 def test_pictures_of_several_sizes_are_refused_where_they_have_to_be_alike(options: dict):

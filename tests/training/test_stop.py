@@ -15,6 +15,8 @@ import pytest
 from cyclegan.data import cache
 from cyclegan.errors import UserError
 from cyclegan.training import checkpoint
+from cyclegan.training.doctor import Doctor
+from cyclegan.training.journal import read_metrics
 from cyclegan.training.loop import train
 from tests.conftest import merged
 from tests.processes import environment, train_command
@@ -156,3 +158,32 @@ def test_a_network_that_does_not_fit_the_state_is_named(options: dict):
     train(merged(options, training={"max_images": 4}))
     with pytest.raises(UserError, match=r"generator\.blocks: 1 -> 2"):
         train(merged(options, generator={"blocks": 2}))
+
+
+def test_lines_that_cannot_be_written_cost_no_remarks(options: dict, monkeypatch, capsys):
+    """The disk is full from the first line to the fourth."""
+    read, whole, open_ = [], Doctor.read, Path.open
+
+    def open_if_room(path: Path, mode: str = "r", **more: object):
+        if path.name == "metrics.jsonl" and mode == "a" and len(read) < 4:
+            raise OSError(28, "No space left on device")
+        return open_(path, mode, **more)
+
+    monkeypatch.setattr(Path, "open", open_if_room)
+    monkeypatch.setattr(
+        Doctor, "read", lambda doctor, images, *rest: read.append(images) or whole(doctor, images, *rest)
+    )
+    run = train(options)
+    assert read == [2, 4, 6, 8, 10, 12, 14, 16]
+    assert [line["images"] for line in read_metrics(run / "log" / "metrics.jsonl")] == [10, 12, 14, 16]
+    assert capsys.readouterr().out.count("was not written") == 1
+
+
+def test_a_disk_that_is_full_at_the_end_is_said_and_the_generators_are_there(options: dict, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_state", full)
+    with pytest.raises(OSError, match="trained to the end, but the last state could not be saved"):
+        train(options)
+    assert (Path(options["results"]) / "tiny" / "AtoB.safetensors").exists()
