@@ -49,7 +49,8 @@ def write_hub_folder(
     Args:
         generator: from `load_generator`
         folder: where to
-        metrics: numbers for the card, by name; nested ones get dotted names
+        metrics: numbers for the card, by name; nested ones get dotted names. Of a scores.json of test.py, those of the
+            translations of the generator's direction
         picture: an image file for the card
         push_to: also upload to this repository ("user/name"), which needs the network and a login
 
@@ -61,8 +62,9 @@ def write_hub_folder(
         if not Path(picture).is_file():
             raise HubError(f"no picture {picture}")
         picture = Path(shutil.copyfile(picture, folder / f"picture{Path(picture).suffix.lower()}"))
-    about = {**generator.about, "architecture": generator.architecture}
-    (folder / "README.md").write_text(_card(about, _numbers(metrics or {}), picture), encoding="utf-8")
+    about = _without_places({**generator.about, "architecture": generator.architecture})
+    numbers = _numbers(_of_direction(metrics or {}, about.get("direction")))
+    (folder / "README.md").write_text(_card(about, numbers, picture), encoding="utf-8")
     model = TranslationModel(about=about)
     model.generator.load_state_dict(generator.state_dict())
     model.save_pretrained(folder)
@@ -92,6 +94,22 @@ def _push(folder: Path, repository: str) -> None:
         raise HubError(f"{folder} is written, but not uploaded to {repository}: {str(error).splitlines()[0]}") from None
 
 
+def _of_direction(metrics: Mapping[str, Any], direction: str | None) -> Mapping[str, Any]:
+    own = metrics.get(direction)
+    if not (isinstance(own, Mapping) and isinstance(own.get("scores"), Mapping)):
+        return metrics
+    return {name: values["translated"] for name, values in own["scores"].items()} | {"images": own.get("images")}
+
+
+def _without_places(about: Any) -> Any:
+    """The same without the folders of the machine it was trained on: of absolute paths the last name."""
+    if isinstance(about, Mapping):
+        return {key: _without_places(value) for key, value in about.items()}
+    if isinstance(about, list):
+        return [_without_places(value) for value in about]
+    return Path(about).name if isinstance(about, str) and Path(about).is_absolute() else about
+
+
 def _numbers(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     found = {}
     for name, value in metrics.items():
@@ -117,7 +135,7 @@ def _card(about: Mapping[str, Any], metrics: Mapping[str, float], picture: Path 
         ]
     lines += ["```python", "from cyclegan import load_generator, translate", "", 'generator = load_generator("FOLDER")']
     lines += ['picture = translate(generator, "photo.jpg")', "```", ""]
-    rows = {"images seen in training": about.get("images"), "weights of": about.get("sha256")}
+    rows = {"images seen in training": about.get("images"), "sha256 of the source": about.get("sha256")}
     lines += [f"- {key}: {value}" for key, value in rows.items() if value]
     lines += [f"- architecture: `{json.dumps(about['architecture'])}`", ""]
     return "\n".join(lines)

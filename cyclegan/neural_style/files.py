@@ -55,6 +55,8 @@ def read_styles(
     for name, values in (("--style-weights", weights), ("--mask", masks), ("--style-mask", own_masks)):
         if values and len(values) != len(pictures):
             raise RecipeError(f"{name}: one for each of {len(pictures)} styles expected, found {len(values)}")
+    if folders := [path for path in pictures if path.is_dir()]:
+        raise RecipeError(f"{folders[0]} is a folder: name the pictures whose style it shall be, FOLDER/*.jpg say")
     nothing = [None] * len(pictures)
     return [
         Model(_tensor(read_image(style)), weight, _mask(mask), _mask(own))

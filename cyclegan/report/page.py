@@ -39,7 +39,7 @@ def render_page(contents: Contents) -> str:
 
 def _subtitle(contents: Contents) -> str:
     named = [contents.config.get(section, {}) for section in ("algorithm", "generator")]
-    names = ", ".join(str(section.get("name")) for section in named if isinstance(section, dict) and section)
+    names = ", ".join(dict.fromkeys(str(part.get("name")) for part in named if isinstance(part, dict) and part))
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     return escape(f"{names}; as it was at {now}" if names else f"as it was at {now}")
 

@@ -470,7 +470,7 @@ class Run:
         self.score_due = shared["score_due"] and self.scorer is not None and not was_scored(state)
         self.chronicle.doctor.load_state_dict(shared["doctor"])
         self.progress = Progress(**manifest["progress"])
-        self.say(f"resumed from {state}: {self.progress.images} images, epoch {self.progress.epoch + 1}")
+        self.say(f"resumed from {state}: {self.progress.images} images, {self.progress.epoch} whole epochs")
         for line in changed:
             self.say(f"  changed since it was saved: {line}")
         self._load_own_states(owns)

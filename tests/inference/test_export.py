@@ -229,3 +229,12 @@ def test_generators_that_shrink_nothing_take_small_pictures(tmp_path, sides):
     assert expected.shape == image.shape
     export(generator, tmp_path / "x.ts", "torchscript", Options(pad=True))
     assert torch.allclose(open_exported(tmp_path / "x.ts")(image), expected, atol=1e-5)
+
+
+def test_a_hugging_face_card_has_its_directions_numbers_and_no_folders(generator, tmp_path):
+    generator.about = {**generator.about, "config": {"data": {"root": "/home/me/horses", "A": {"train": "x/y"}}}}
+    scores = {"MAE": {"untouched": 0.5, "translated": 0.25}}
+    write_hub_folder(generator, tmp_path / "hub", {"AtoB": {"scores": scores, "images": 3}, "BtoA": {"scores": scores}})
+    card, config = ((tmp_path / "hub" / name).read_text() for name in ("README.md", "config.json"))
+    assert "| MAE | 0.25 |" in card and "untouched" not in card and "BtoA" not in card
+    assert "/home/me" not in config and '"horses"' in config and '"x/y"' in config

@@ -104,3 +104,8 @@ def test_a_picture_whose_place_cannot_be_written_does_not_stop_the_others(folder
     assert stylize(folders / "content", folders / "style" / "00.png", "-o", folders / "out") == 1
     assert "1 failed" in capsys.readouterr().err and (folders / "out" / "01.png").exists()
     assert len(list((folders / "style").iterdir())) == 2
+
+
+def test_a_folder_is_no_style(folders: Path, capsys):
+    assert stylize(folders / "content", folders / "style", "-o", folders / "out") == 1
+    assert "style is a folder: name the pictures" in capsys.readouterr().err
