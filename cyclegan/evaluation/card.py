@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import shlex
 import sys
@@ -11,6 +12,7 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -71,7 +73,16 @@ def make_card(
 
 def save_card(path: Path | str, card: dict) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps(card, indent=2) + "\n")
+    Path(path).write_text(json.dumps(finite(card), indent=2) + "\n")
+
+
+def finite(tree: Any) -> Any:
+    """The same for JSON, which has no infinity: null stands for it (the PSNR of equal pictures)."""
+    if isinstance(tree, dict):
+        return {key: finite(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def load_card(path: Path | str) -> dict:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from cyclegan.data.images import quantised
 from cyclegan.data.transforms import to_picture
 from cyclegan.devices import use_whole_float32
-from cyclegan.evaluation.card import save_card
+from cyclegan.evaluation.card import finite, save_card
 from cyclegan.evaluation.content import change
 from cyclegan.evaluation.cycle import identity_errors
 from cyclegan.evaluation.directions import Direction, batches, config_of, directions_of, masks_of, translation
@@ -85,7 +85,7 @@ def translate_split(
         seen = way.generator.about.get("images")
     subtitle = "" if seen is None else f"after {seen} training images"
     write_gallery(out / "index.html", f"{config.name}: {split} split", subtitle, blocks, side)
-    (out / "scores.json").write_text(json.dumps(results, indent=1))
+    (out / "scores.json").write_text(json.dumps(finite(results), indent=1))
     if problems:
         raise EvaluationError(f"{'; '.join(problems)} (the other scores and the gallery are in {out})")
     return results

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -354,3 +355,14 @@ def test_generators_that_tell_nothing_of_their_run_are_scored(run: Path):
     plain = from_callable("mean", lambda x: x.float().mean((2, 3)))
     translate_split(run, metrics=["kid"], extractor=plain)
     assert json.loads((run / "test" / "AtoB.card.json").read_text())["checkpoint"] == "tiny/AtoB"
+
+
+def test_equal_pictures_leave_valid_json(run: Path):
+    for name in ("00", "01", "02"):
+        shutil.copy(data_root(run) / "testA" / f"{name}.png", data_root(run) / "testB" / f"{name}.png")
+    plain = from_callable("mean", lambda x: x.float().mean((2, 3)))
+    results = translate_split(run, direction="AtoB", paired=True, metrics=["fid"], extractor=plain)
+    assert results["AtoB"]["scores"]["PSNR"]["translated"] == float("inf")
+    for file in ("scores.json", "AtoB.card.json"):
+        json.loads((run / "test" / file).read_text(), parse_constant=pytest.fail)
+    assert json.loads((run / "test" / "scores.json").read_text())["AtoB"]["scores"]["PSNR"]["translated"] is None
