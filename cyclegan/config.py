@@ -61,7 +61,11 @@ class Section(BaseModel):
 
 class Domain(Section):
     train: Folder | None = Field(None, description="folder of training pictures; found below data.root if not given")
-    test: Folder | None = Field(None, description="folder of test pictures; found below data.root if not given")
+    test: Folder | None = Field(
+        None,
+        description="folder of test pictures; found below data.root if not given; a file's is dropped where the command "
+        "line names other training pictures",
+    )
     channels: Literal[1, 3] = Field(3, description="3 for colour, 1 for grey")
     background: Colour = Field("white", description="colour behind transparent pixels: a name or '#rrggbb'")
     mask: Folder | None = Field(
@@ -248,7 +252,7 @@ class Config(Section):
 
     name: str = Field(pattern=r"^(\w|\.+[\w-])[\w.-]*$", description="the run's folder below `results`")
     results: Folder = Field(Path("results"), description="where runs are kept")
-    seed: int = Field(0, ge=0, lt=2**31, description="of weights, order, crops and pools")
+    seed: int = Field(0, ge=0, lt=2**32, description="of weights, order, crops and pools")
     deterministic: bool = Field(False, description="only deterministic kernels; slower on a GPU")
     init_from: Folder | dict[str, Folder] | None = Field(
         None,
@@ -425,8 +429,11 @@ def _laid_over(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 
 def _without_test(domain: Any, given: Any) -> Any:
     """A domain's section of the file: who trains on other pictures does not want its test pictures either."""
-    if isinstance(domain, dict) and isinstance(given, dict) and "train" in given:
-        return {key: value for key, value in domain.items() if key != "test"}
+    if not (isinstance(domain, dict) and isinstance(given, dict)):
+        return domain
+    train = domain.get("train")
+    if given.get("train", train) != train:
+        return {key: value for key, value in domain.items() if key not in ("test", "test_mask")}
     return domain
 
 

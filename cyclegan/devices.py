@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,15 @@ import torch
 from torch import Tensor
 
 from cyclegan.errors import UserError
+
+CUDNN, MATMUL = torch.backends.cudnn, torch.backends.cuda.matmul
+# Switches of TF32 and their off: torch's newer ones can be read and set whichever kind a program uses.
+TF32 = (
+    [(part, "fp32_precision", "ieee") for part in (MATMUL, CUDNN.conv, CUDNN.rnn)]
+    if hasattr(CUDNN, "conv")
+    else [(part, "allow_tf32", False) for part in (MATMUL, CUDNN)]
+)
+_switching, _inside, _before = threading.Lock(), [], []
 
 
 class DeviceError(UserError, ValueError):
@@ -37,20 +47,25 @@ def as_double(x: Tensor) -> Tensor:
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 
-def use_whole_float32() -> None:
-    """Products of float32 as they are: NVIDIA's convolutions round to TF32, ten bits, unless they are told not to."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-
-
 @contextmanager
 def whole_float32() -> Iterator[None]:
-    """As `use_whole_float32`; afterwards as before."""
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    use_whole_float32()
+    """Inside, products of float32 are not rounded to TF32, ten bits, as NVIDIA's convolutions are by default.
+
+    Afterwards as before; of several threads inside, the last to leave sets it back.
+    """
+    with _switching:
+        if not _inside:
+            _before[:] = [getattr(where, name) for where, name, _ in TF32]
+            for where, name, off in TF32:
+                setattr(where, name, off)
+        _inside.append(None)
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+        with _switching:
+            _inside.pop()
+            for (where, name, _), value in zip(TF32, _before, strict=True) if not _inside else ():
+                setattr(where, name, value)
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -45,11 +45,12 @@ def main(arguments: list[str]) -> int:
     if options.print_config:
         print(config.to_yaml(), end="")
         return 0
+    tested = find_split(config.data, "test")  # before: what is wrong there should not end what was trained
     folder = train(config, options.resume)
     if int(os.environ.get("RANK", 0)) > 0:
         return 0
     _report(folder)
-    if find_split(config.data, "test"):
+    if tested:
         print(f"done; to translate and score the test split: python test.py --run {folder}", file=sys.stderr)
     else:
         print(f"done: {folder} (no test pictures: data.A.test and data.B.test would name them)", file=sys.stderr)

@@ -46,14 +46,20 @@ def find_images(folder: Path | str) -> list[Path]:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """Not hidden, and not in hidden folders; a link to a folder that it lies in is not followed round."""
+    """Not hidden, and not in hidden folders; of links to folders those that lead to others than are searched anyway."""
+    searched = [folder.resolve()]
+
+    def wanted(path: Path) -> bool:
+        if path.name.startswith(".") or not path.is_symlink():
+            return not path.name.startswith(".")
+        target = path.resolve()
+        if any(target.is_relative_to(known) or known.is_relative_to(target) for known in searched):
+            return False
+        searched.append(target)
+        return True
+
     for above, names, files in os.walk(folder, followlinks=True):
-        around = {os.path.realpath(part) for part in (above, *Path(above).parents)}
-        names[:] = [
-            name
-            for name in names
-            if not name.startswith(".") and os.path.realpath(os.path.join(above, name)) not in around
-        ]
+        names[:] = [name for name in sorted(names) if wanted(Path(above, name))]
         yield from (Path(above, file) for file in files if not file.startswith("."))
 
 
@@ -136,7 +142,8 @@ def upright_size(path: Path) -> tuple[int, int]:
     """(width, height) of the picture that `read_image` would give, from the file's header. Raises ImageError."""
     try:
         with Image.open(path) as image:
-            return image.size[::-1] if orientation_of(image) in (5, 6, 7, 8) else image.size
+            lies = orientation_of(image) in (5, 6, 7, 8) and image.format != "TIFF"  # whose size Pillow turns itself
+            return image.size[::-1] if lies else image.size
     except Exception as error:  # as in read_layers
         raise ImageError(f"cannot read {path}: {error or type(error).__name__}") from error
 

@@ -25,6 +25,7 @@ from cyclegan.data.images import ImageError, read_image, to_bytes, to_planes, to
 from cyclegan.data.jpeg import read_jpeg
 from cyclegan.data.masks import mask_tensor, read_mask, resized_mask
 
+DRAWS = 16  # by which an augmentation is tried
 SizeFor = Callable[[int, int], tuple[int, int]]  # the sides wanted of a picture with these
 
 
@@ -240,19 +241,21 @@ def _augmentation(where: str, options: dict[str, Any]) -> albumentations.BasicTr
 
 
 def _check_augmentations(where: str, augment: albumentations.Compose, shape: tuple[int, int, int]) -> None:
-    """Raises ConfigError for one that fails on a crop, or makes of it what no network takes."""
+    """Raises ConfigError for one that fails on a crop, or makes of it what no network takes, for some of its draws."""
     for i, one in enumerate(copy.deepcopy(augment).transforms):
         name, one.p = type(one).__name__, 1.0
-        try:
-            result = one(image=np.full(shape, 127, np.uint8))["image"]
-        except Exception as error:  # whatever it may raise; of a picture, in the middle of a run, it would say less
-            words = " ".join(str(error).split()) or type(error).__name__
-            raise ConfigError(f"{where}[{i}]: {name} fails on a crop of {shape[1]}x{shape[0]}: {words}") from None
-        if result.shape != shape or result.dtype != np.uint8:
-            raise ConfigError(
-                f"{where}[{i}]: {name} makes {result.dtype} of {result.shape} from a crop, uint8 of {shape}: "
-                "sizes are data.crop_size's to say, and values are brought to [-1, 1] later"
-            )
+        for seed in range(DRAWS):
+            one.set_random_seed(seed)
+            try:
+                result = one(image=np.full(shape, 127, np.uint8))["image"]
+            except Exception as error:  # whatever it may raise; of a picture, in the middle of a run, it would say less
+                words = " ".join(str(error).split()) or type(error).__name__
+                raise ConfigError(f"{where}[{i}]: {name} fails on a crop of {shape[1]}x{shape[0]}: {words}") from None
+            if result.shape != shape or result.dtype != np.uint8:
+                raise ConfigError(
+                    f"{where}[{i}]: {name} makes {result.dtype} of {result.shape} from a crop, uint8 of {shape}: "
+                    "sizes are data.crop_size's to say, and values are brought to [-1, 1] later"
+                )
 
 
 def _construct(where: str, transform: type, options: dict[str, Any]) -> albumentations.BasicTransform:

@@ -87,6 +87,7 @@ def evaluate(
     all get the result. Raises EvaluationError, ImageError and FileNotFoundError with one line.
     """
     check_metrics(metrics)
+    fake, real = _as_pictures(fake), _as_pictures(real)
     _check_counts((fake, real), metrics, settings)
     options = dict(batch_size=batch_size, workers=workers, progress=progress, cache=cache, metrics=metrics)
     reals, fakes = (side_of(side, extractor, bootstrap=settings.bootstrap, **options) for side in (real, fake))
@@ -96,17 +97,20 @@ def evaluate(
     return on_first_rank(lambda: _evaluation(fakes, reals, extractor, metrics, settings, checkpoint, mixed))
 
 
-def _check_counts(sides: Sequence[Side], metrics: Sequence[str], settings: Settings) -> None:
+def _as_pictures(side: Side) -> Pictures | FeatureSet:
+    """A side with its files found, or its statistics read."""
+    if isinstance(side, str | Path):
+        return load_statistics(side) if Path(side).suffix == ".npz" else Pictures(find_images(side), folder=Path(side))
+    return side if isinstance(side, Pictures | FeatureSet) else Pictures(side)
+
+
+def _check_counts(sides: Sequence[Pictures | FeatureSet], metrics: Sequence[str], settings: Settings) -> None:
     """Raises EvaluationError, before any features are taken, for sides with too few pictures."""
     neighbours = {"density_coverage": settings.neighbours, "precision_recall": settings.precision_neighbours}
     least = max(2, *(neighbours.get(metric, 0) + 1 for metric in metrics))
     for side in sides:
-        if isinstance(side, FeatureSet) or str(side).endswith(".npz"):
-            continue
-        folder = isinstance(side, str | Path)
-        files = find_images(side) if folder else getattr(side, "files", side)
-        if len(files) < least:
-            found = f"{len(files)} ({files[0]})" if len(files) else "none"
+        if isinstance(side, Pictures) and len(side.files) < least:
+            found = f"{len(side.files)} ({side.files[0]})" if side.files else "none"
             raise EvaluationError(f"{', '.join(metrics)} need at least {least} images on each side, got {found}")
 
 
@@ -119,14 +123,9 @@ def side_of(
     **options,
 ) -> FeatureSet:
     """One side's features, for any number of calls of `evaluate`; its metrics and draws say whether all are kept."""
+    side = _as_pictures(side)
     if isinstance(side, FeatureSet):
         return side
-    if isinstance(side, str | Path):
-        if Path(side).suffix == ".npz":
-            return load_statistics(side)
-        side = Pictures(find_images(side), folder=Path(side))
-    elif not isinstance(side, Pictures):
-        side = Pictures(side)
     keep = None if needs_features(metrics, bootstrap) else KEPT
     if cache:
         return collect_cached(side, extractor, cache, keep=keep, **options)

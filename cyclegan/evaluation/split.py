@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from cyclegan.data.images import quantised
 from cyclegan.data.transforms import to_picture
-from cyclegan.devices import use_whole_float32
+from cyclegan.devices import whole_float32
 from cyclegan.evaluation.card import finite, save_card
 from cyclegan.evaluation.content import change
 from cyclegan.evaluation.cycle import identity_errors
@@ -24,11 +24,14 @@ from cyclegan.evaluation.features import Pictures
 from cyclegan.evaluation.paired import mae, psnr, ssim
 from cyclegan.evaluation.statistics import EvaluationError
 from cyclegan.inference.gallery import Block, write_gallery
+from cyclegan.whole_files import write_whole
 
+WRITTEN = ".written.json"
 SHOWN = 200  # rows a direction in the gallery; all pictures are translated and scored
 PAIRED = {"MAE": mae, "PSNR": psnr, "SSIM": ssim}
 
 
+@whole_float32()
 def translate_split(
     run: Path | str,
     split: str = "test",
@@ -61,13 +64,16 @@ def translate_split(
     """
     if metrics:
         check_metrics(metrics)
-    use_whole_float32()
     run = Path(run)
     config = config_of(run)
     out = run / split
     out.mkdir(parents=True, exist_ok=True)
-    results, blocks, side, problems = {}, [], 0, []
+    results, blocks, side, problems, written = {}, [], 0, [], _written(out)
     for way in directions_of(config, run, split, direction, device, paired):
+        files = [path.relative_to(out).as_posix() for path in way.outputs().values()]
+        for stale in set(written.get(way.name, [])) - set(files):  # of pictures that are no longer in the split
+            (out / stale).unlink(missing_ok=True)
+        written[way.name] = files
         scores, block, side = _translate(way, batch_size, device)
         if errors := identity_errors(way, batch_size, device):
             scores["identity_error"] = {"untouched": 0.0, "translated": fmean(errors)}
@@ -86,9 +92,18 @@ def translate_split(
     subtitle = "" if seen is None else f"after {seen} training images"
     write_gallery(out / "index.html", f"{config.name}: {split} split", subtitle, blocks, side)
     (out / "scores.json").write_text(json.dumps(finite(results), indent=1))
+    write_whole(out / WRITTEN, json.dumps(written))
     if problems:
         raise EvaluationError(f"{'; '.join(problems)} (the other scores and the gallery are in {out})")
     return results
+
+
+def _written(out: Path) -> dict[str, list[str]]:
+    """What the last call wrote, by direction: nothing else is ours to remove."""
+    try:
+        return json.loads((out / WRITTEN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def score_table(scores: dict[str, dict[str, float]]) -> list[list[str]]:
@@ -126,8 +141,6 @@ def _translate(way: Direction, batch_size: int, device: torch.device | str) -> t
     block, shown = Block(way.name, columns), set(way.files[:: -(-len(way.files) // SHOWN)])
     values: dict[str, dict[str, list[Tensor]]] = {metric: {"untouched": [], "translated": []} for metric in PAIRED}
     outputs, cycle, side = way.outputs(), [], 0
-    for stale in set(way.out.rglob("*.png")) - set(outputs.values()):  # of pictures that are no longer in the split
-        stale.unlink()
     compared = 0
     with tqdm(total=len(way.files), desc=way.name, unit="img", leave=False) as bar:
         for paths, images in batches(way.files, way.read, batch_size):
@@ -186,7 +199,7 @@ def _distances(way: Direction, metrics: Sequence[str], extractor: Extractor, err
     real = side_of(way.references, extractor, metrics)
     before = evaluate(way.inputs, real, extractor, metrics)
     fakes = Pictures(sorted(way.outputs().values()), folder=way.out)
-    after = evaluate(fakes, real, extractor, metrics, checkpoint=f"{way.out.parents[1].name}/{way.name}")
+    after = evaluate(fakes, real, extractor, metrics, checkpoint=f"{way.out.resolve().parents[1].name}/{way.name}")
     scores = {
         name: {"untouched": before.numbers[name], "translated": after.numbers[name]}
         for name in after.numbers

@@ -291,10 +291,11 @@ def _reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _mark_folders(generator: nn.Module, jobs: Sequence[Job], overwrite: bool) -> dict[Path, Path]:
+def _mark_folders(generator: nn.Module, jobs: Sequence[Job], overwrite: bool) -> dict[Path, Path | None]:
     """Note in each output folder who fills it, so that two generators' results don't get mixed by going on.
 
     Returns the marks by folder. A mark is as old as the first result that it stands for: what is older is another's.
+    None for those of earlier versions, which were written again by every call.
     """
     masked = any(job.mask for job in jobs)
     mine = {**_identity(getattr(generator, "about", {})), "masked": masked}
@@ -316,7 +317,7 @@ def _mark_folders(generator: nn.Module, jobs: Sequence[Job], overwrite: bool) ->
             folder.mkdir(parents=True, exist_ok=True)
             with open_replacing(mark) as file:
                 file.write(json.dumps(mine, indent=1).encode())
-    return marks
+    return {folder: mark if "masked" in json.loads(mark.read_text()) else None for folder, mark in marks.items()}
 
 
 def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -326,7 +327,7 @@ def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
 def _same(mark: Path, mine: Mapping[str, Any]) -> bool | None:
     """Whether a folder is filled by the same generator in the same way; None without a mark."""
     try:
-        other = {"masked": False, **json.loads(mark.read_text(encoding="utf-8"))}
+        other = {"masked": mine["masked"], **json.loads(mark.read_text(encoding="utf-8"))}  # older ones don't tell
         return all(other.get(name) == mine[name] for name in ("sha256", "style", "masked"))
     except FileNotFoundError:
         return None

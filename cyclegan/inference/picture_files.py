@@ -98,7 +98,10 @@ def read_picture(path: Path | str, channels: int = 3, background: str = "white")
 
 
 def picture_of(image: Image.Image | np.ndarray, channels: int = 3, background: str = "white") -> Picture:
-    """A picture in memory: Pillow's, or an array (height, width[, 1 or 3]) of uint8, uint16 or float in [0, 1]."""
+    """A picture in memory: Pillow's, or an array (height, width[, 1 or 3]) of uint8, uint16 or float in [0, 1].
+
+    Pillow's modes I and F count as its files have them: integers up to 65535, floats in [0, 1]. Raises ImageError.
+    """
     if isinstance(image, Image.Image):
         if is_deep(image):
             pixels, alpha = deep_layers(deep_pixels(image, "the picture"), channels, background)

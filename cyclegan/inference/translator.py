@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cyclegan.data.images import to_tensor
 from cyclegan.data.masks import read_mask
-from cyclegan.devices import DeviceError, has_fast_bf16, translates_in_channels_last, usable_device, use_whole_float32
+from cyclegan.devices import DeviceError, has_fast_bf16, translates_in_channels_last, usable_device, whole_float32
 from cyclegan.heap import give_back_freed_memory
 from cyclegan.inference.exported import ExportedGenerator
 from cyclegan.inference.picture_files import Picture
@@ -47,7 +47,6 @@ class Translator:
         tiling: Tiling | None = None,
         styling: Styling | None = None,
     ):
-        use_whole_float32()
         self.device, self.tiling, self.styling = usable_device(device), tiling or Tiling(), styling
         self.precision = best_precision(self.device) if precision == "auto" else precision
         if self.precision == "fp16" and self.device.type == "cpu":
@@ -63,6 +62,7 @@ class Translator:
             self.fast = copy.deepcopy(self.exact).to(DTYPES[self.precision], memory_format=torch.channels_last)
         self.layouts = {self.fast: torch.channels_last, self.exact: exact_layout}
 
+    @whole_float32()
     def __call__(self, pictures: Sequence[Picture], regions: Sequence[Sequence[Path]] = ()) -> list[Picture]:
         """Pictures of one size and depth -> their translations; `regions`: of each picture, a mask a style."""
         if pictures[0].size != self.size:
@@ -82,6 +82,7 @@ class Translator:
             for picture, result in zip(pictures, results, strict=True)
         ]
 
+    @whole_float32()
     def tensor(self, images: Tensor, exact: bool = False) -> Tensor:
         """(N, C, H, W) float32 in [-1, 1] -> (N, C', H, W) float32 in [-1, 1] on the CPU; `exact` forces fp32."""
         network = self.exact if exact else self.fast
@@ -92,6 +93,7 @@ class Translator:
     def is_large(self, height: int, width: int) -> bool:
         return self.tiling.applies_to(height, width)
 
+    @whole_float32()
     def tiled(self, picture: Picture, out: np.ndarray | None = None) -> Picture:
         """A large picture's translation, into `out` if there is one, see `translate_tiled`. Raises TilingError."""
         self.check_tiles(*picture.size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from cyclegan.errors import UserError
 from cyclegan.inference.picture_files import FORMATS
 
 KEEP = "keep"  # the format of the source
+Alike = Callable[[Path], str]  # equal for names of one file
 
 
 class WorkListError(UserError, ValueError):
@@ -27,9 +28,9 @@ class Job:
     mask: Path | None = None  # white where the translation goes; elsewhere the source stays
     regions: tuple[Path, ...] = ()  # white where each style goes
 
-    def done(self, mark: Path) -> bool:
+    def done(self, mark: Path | None) -> bool:
         """Whether the target is there and not older than what it is made from: source, masks, the generator's mark."""
-        sources = [self.source, *([self.mask] if self.mask else []), *self.regions, mark]
+        sources = [self.source, *filter(None, (self.mask, mark)), *self.regions]
         try:
             return self.target.stat().st_mtime >= max(path.stat().st_mtime for path in sources)
         except OSError:
@@ -72,9 +73,10 @@ def plan(inputs: Sequence[str | Path], output: Path | str, format: str = "png") 
         raise WorkListError(f"{output} is a file; name a folder for several pictures")
     inside = output.resolve()
     found = [(source, name) for source, name in found if not _lies_in(source, inside, inputs)]
-    names = _targets([name for _, name in found], format)
+    alike = _casefolded if _folds_case(inside) else Path.as_posix
+    names = _targets([name for _, name in found], format, alike)
     jobs = [_distinct(Job(source, output / name, output)) for (source, _), name in zip(found, names, strict=True)]
-    _refuse_twins(jobs)
+    _refuse_twins(jobs, alike)
     if again := [given for given in inputs if Path(given).is_dir() and Path(given).resolve() == inside]:
         raise WorkListError(f"{again[0]} is to be read and written: its results would be translated, too, another time")
     return jobs
@@ -138,21 +140,29 @@ def _lies_in(source: Path, output: Path, inputs: Sequence[str | Path]) -> bool:
     return not given and source.resolve().is_relative_to(output)
 
 
-def _targets(names: list[Path], format: str) -> list[Path]:
+def _targets(names: list[Path], format: str, alike: Alike) -> list[Path]:
     if format == KEEP:
         return [name if name.suffix.lower() in FORMATS else name.with_name(f"{name.name}.png") for name in names]
     renamed = [name.with_suffix(f".{format}") for name in names]
-    seen = Counter(map(_alike, renamed))
+    seen = Counter(map(alike, renamed))
     # a.jpg and a.png beside each other become a.jpg.png and a.png.png
     return [
-        name.with_name(f"{name.name}.{format}") if seen[_alike(new)] > 1 else new
+        name.with_name(f"{name.name}.{format}") if seen[alike(new)] > 1 else new
         for name, new in zip(names, renamed, strict=True)
     ]
 
 
-def _alike(name: Path) -> str:
-    """Equal for names that are one file where capitals don't count, on macOS and Windows."""
+def _casefolded(name: Path) -> str:
     return name.as_posix().casefold()
+
+
+def _folds_case(folder: Path) -> bool:
+    """Whether names that differ in capitals are one file there, as on macOS and Windows."""
+    for part in (folder, *folder.parents):
+        other = part.with_name(part.name.swapcase()) if part.name else part
+        if part.exists() and other != part:
+            return other.exists() and other.samefile(part)
+    return False
 
 
 def _distinct(job: Job) -> Job:
@@ -161,9 +171,9 @@ def _distinct(job: Job) -> Job:
     return job
 
 
-def _refuse_twins(jobs: list[Job]) -> None:
+def _refuse_twins(jobs: list[Job], alike: Alike) -> None:
     first: dict[str, Path] = {}
     for job in jobs:
-        before = first.setdefault(_alike(job.target), job.source)
+        before = first.setdefault(alike(job.target), job.source)
         if before != job.source:
             raise WorkListError(f"{before} and {job.source} would both become {job.target}")

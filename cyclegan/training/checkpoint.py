@@ -232,5 +232,7 @@ def restore_random_states(states: dict[str, Any]) -> None:
     kind, keys, *rest = states["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(states["torch"])
-    if len(states["cuda"]) == 1 and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"][0])
+    own = states["cuda"]  # earlier versions kept those of all GPUs
+    place = torch.cuda.current_device() if len(own) > 1 else 0
+    if torch.cuda.is_available() and place < len(own):
+        torch.cuda.set_rng_state(own[place])

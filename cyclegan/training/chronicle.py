@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import TensorBoardTracker
@@ -73,8 +74,7 @@ class Chronicle:
             sheet = sample_sheet(generators, pictures, samples)
         with self._spared():
             save_atomically(sheet, self.config.folder / "samples" / f"{images:09d}.png")
-        pixels = torch.frombuffer(bytearray(sheet.tobytes()), dtype=torch.uint8).view(sheet.height, sheet.width, 3)
-        self._tell_tensorboard(lambda writer: writer.add_image("samples", pixels, images, dataformats="HWC"))
+        self._tell_tensorboard(lambda writer: writer.add_image("samples", np.asarray(sheet), images, dataformats="HWC"))
         self._remark(self.doctor.look(images, steps, pictures))
 
     @contextmanager

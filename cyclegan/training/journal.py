@@ -96,6 +96,11 @@ def tell(accelerator: Accelerator, say: Callable[[GeneralTracker], None]) -> Non
             tqdm.write(f"warning: {tracker.name} gets no more curves ({reason}); log/metrics.jsonl goes on")
 
 
+def end_trackers(accelerator: Accelerator) -> None:
+    tell(accelerator, lambda tracker: tracker.finish())
+    accelerator.trackers.clear()
+
+
 def read_metrics(path: Path) -> list[dict]:
     """The lines of a metrics.jsonl; one that a crash cut short is left out."""
     return [json.loads(line) for line in path.read_text().splitlines() if _images(line) < float("inf")]

@@ -15,7 +15,7 @@ from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 
 from cyclegan.config import Config, ConfigError
 from cyclegan.errors import UserError
-from cyclegan.training.journal import tell
+from cyclegan.training.journal import end_trackers
 from cyclegan.training.speed import check_speed
 
 
@@ -54,10 +54,7 @@ def new_accelerator(config: Config) -> Iterator[Accelerator]:
     try:
         yield accelerator
     finally:
-        tell(
-            accelerator, lambda tracker: tracker.finish()
-        )  # by itself: one that fails must not end the run in an error
-        accelerator.trackers.clear()
+        end_trackers(accelerator)
         accelerator.end_training()
         accelerator.free_memory()
 

@@ -33,7 +33,7 @@ from cyclegan.inference.generator_file import save_generator
 from cyclegan.training import checkpoint
 from cyclegan.training.auto import with_speed
 from cyclegan.training.chronicle import Chronicle
-from cyclegan.training.journal import Means
+from cyclegan.training.journal import Means, end_trackers
 from cyclegan.training.launch import found_device, new_accelerator
 from cyclegan.training.rollback import (
     Diverged,
@@ -48,7 +48,7 @@ from cyclegan.training.schedules import LearningRate
 from cyclegan.training.scoring import Scorer, best_states, summary, was_scored, write_scores
 from cyclegan.training.session import only_session
 from cyclegan.training.stop import Stopper, ignore_ends_of_workers
-from cyclegan.training.trainer import Trainer
+from cyclegan.training.trainer import SEEDS, Trainer
 from cyclegan.whole_files import write_whole
 
 NEVER = 10**18
@@ -356,9 +356,7 @@ class Run:
         if self.accelerator.is_main_process:
             checkpoint.abandon_newer(self.states, checkpoint.state_of(self.states, rollback.to))
             note_rollback(self.chronicle.log, rollback)
-        for tracker in self.accelerator.trackers:
-            tracker.finish()
-        self.accelerator.trackers.clear()
+        end_trackers(self.accelerator)
         self.accelerator.free_memory()
         self.say(
             f"rollback {self.times + 1} of {self.config.training.rollbacks}: from {rollback.images} images to "
@@ -382,23 +380,27 @@ class Run:
             self._give_up(f"weights of {', '.join(bad)}")
         began, images = time.monotonic(), self.progress.images
         about = {"progress": asdict(self.progress), "config": self.config.model_dump(mode="json")}
+        problem = None
         try:
             checkpoint.write_state(
                 self.states, images, self._shared_state(), self._own_state(), about, self.accelerator
             )
+        except OSError as error:
+            problem = error
+        try:
             if self.accelerator.is_main_process:
-                self._save_generators()
-                if not self.score_due:  # else once it is known whether this is one of the best
+                self._save_generators()  # for which there may be room
+                if not (problem or self.score_due):  # else once it is known whether this is one of the best
                     self._drop_old_states()
         except OSError as error:
-            if images >= self.total_images:
-                if self.accelerator.is_main_process:
-                    self._save_generators()  # for which there may be room
-                raise OSError(
-                    f"trained to the end, but the last state could not be saved ({error}); make room and give the same "
-                    "command again: it goes on from the newest state"
-                ) from None
-            self.say(f"warning: could not save ({error}); older states are untouched; going on")
+            problem = problem or error
+        if problem and images >= self.total_images:
+            raise OSError(
+                f"trained to the end, but not all could be saved ({problem}); make room and give the same command "
+                "again, which goes on from the newest state"
+            )
+        if problem:
+            self.say(f"warning: could not save ({problem}); older states are untouched; going on")
         self.accelerator.wait_for_everyone()
         self.stopper.slowest = max(self.stopper.slowest, time.monotonic() - began)
 
@@ -470,12 +472,12 @@ class Run:
         self.score_due = shared["score_due"] and self.scorer is not None and not was_scored(state)
         self.chronicle.doctor.load_state_dict(shared["doctor"])
         self.progress = Progress(**manifest["progress"])
-        self.say(f"resumed from {state}: {self.progress.images} images, {self.progress.epoch} whole epochs")
+        self.say(f"resumed from {state}: {self.progress.images} images, whole epochs: {self.progress.epoch}")
         for line in changed:
             self.say(f"  changed since it was saved: {line}")
         self._load_own_states(owns)
         if shared.get("rollbacks", 0) != self.times:
-            set_seed(self.seed + self.progress.images + self.accelerator.process_index)
+            set_seed((self.seed + self.progress.images + self.accelerator.process_index) % SEEDS)
         self._fit_place()
         self.total_images = self._total_images()
 
@@ -508,13 +510,28 @@ class Run:
         """Keep what an earlier run of this name left, under another name."""
         self.accelerator.wait_for_everyone()  # all have read from it what they start from
         folder = self.config.folder
-        if self.accelerator.is_main_process and (folder / "config.yaml").exists():
-            number = next(i for i in range(1, NEVER) if not folder.with_name(f"{folder.name}.{i}").exists())
-            aside = folder.with_name(f"{folder.name}.{number}")
+        aside = on_first_rank(lambda: _free_name(folder) if (folder / "config.yaml").exists() else None)
+        if aside is None:
+            return
+        if self.accelerator.is_main_process:
             shutil.move(folder, aside)
-            self.say(f"the earlier run is now {aside}")
+        self.say(f"the earlier run is now {aside}")
+        self.config.init_from = _moved(self.config.init_from, folder, aside)  # for an attempt after this one
         self.accelerator.wait_for_everyone()
 
     def say(self, message: str) -> None:
         if self.accelerator.is_main_process:
             tqdm.write(message)
+
+
+def _free_name(folder: Path) -> Path:
+    numbers = range(1, NEVER)
+    return next(path for i in numbers if not (path := folder.with_name(f"{folder.name}.{i}")).exists())
+
+
+def _moved(source: Any, folder: Path, to: Path) -> Any:
+    """A path, or several by name, where what lay in a folder lies in another now."""
+    if isinstance(source, dict):
+        return {name: _moved(path, folder, to) for name, path in source.items()}
+    inside = source is not None and Path(source).resolve().is_relative_to(folder.resolve())
+    return to / Path(source).resolve().relative_to(folder.resolve()) if inside else source

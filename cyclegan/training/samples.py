@@ -34,18 +34,28 @@ def sample_images(config: Config) -> dict[str, Tensor]:
         paths = splits[split][domain]
         masks = find_masks(config.data, domain, paths, split)
         count = min(config.logging.samples, len(paths))
-        chosen = [paths[i * len(paths) // count] for i in range(count)]
         transform = PlainTransform(config.data, domain, size)
-        try:
-            pictures, shapes = zip(*(transform.with_mask(path, masks.get(path)) for path in chosen), strict=True)
-        except ImageError as error:
-            raise ImageError(
-                f"{error} (to be shown while training; data.corrupt is about pictures to learn from)"
-            ) from None
+        skip = split == "train" and config.data.corrupt == "skip"
+        found = [_readable(transform, paths, i * len(paths) // count, masks, skip) for i in range(count)]
+        pictures, shapes = zip(*found, strict=True)
         images[domain] = torch.stack(pictures)
         if masks:
             images[f"{domain}_mask"] = torch.stack(shapes)
     return images
+
+
+def _readable(
+    transform: PlainTransform, paths: list[Path], place: int, masks: dict[Path, Path], skip: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The picture at a place, or, if damaged ones are to be skipped, the next sound one. Raises ImageError."""
+    for step in range(len(paths)):
+        path = paths[(place + step) % len(paths)]
+        try:
+            return transform.with_mask(path, masks.get(path))
+        except ImageError as error:
+            if not skip:
+                raise ImageError(f"{error} (it was to be shown while training; take it out of the folder)") from None
+    raise ImageError(f"no readable picture among {len(paths)}, such as {paths[place]}")
 
 
 @torch.no_grad()

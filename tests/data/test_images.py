@@ -191,11 +191,15 @@ def test_missing_and_empty_folders_are_named(tmp_path: Path):
         find_images(tmp_path)
 
 
-def test_folders_behind_links_are_searched_but_not_round_and_round(tmp_path: Path):
+def test_folders_behind_links_are_searched_once(tmp_path: Path, monkeypatch):
     for name in ("real/sub/1.png", "pictures/0.png", "pictures/.hidden/2.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4)).save(tmp_path / name)
     (tmp_path / "pictures" / "more").symlink_to("../real")
     (tmp_path / "real" / "sub" / "round").symlink_to("../../pictures")
-    found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path / "pictures")]
-    assert found == ["pictures/0.png", "pictures/more/sub/1.png"]
+    (tmp_path / "pictures" / "once_more").symlink_to("../real/sub")
+    (tmp_path / "pictures" / "up").symlink_to("..")
+    monkeypatch.chdir(tmp_path / "pictures")
+    for folder in (tmp_path / "pictures", Path(".")):
+        found = [path.resolve().relative_to(tmp_path).as_posix() for path in find_images(folder)]
+        assert found == ["pictures/0.png", "real/sub/1.png"]

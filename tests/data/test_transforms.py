@@ -178,13 +178,14 @@ def test_a_width_below_the_crops_grows_to_it(load_size: int | tuple[int, int], w
 @pytest.mark.parametrize(
     ("augmentation", "words"),
     [
-        ({"name": "RandomCrop", "height": 300, "width": 300}, "RandomCrop fails on a crop of 32x32"),
+        ({"name": "RandomCrop", "height": 300, "width": 300}, "RandomCrop fails on a crop of 64x32"),
         ({"name": "Resize", "height": 30, "width": 30, "p": 0.1}, r"Resize makes uint8 of \(30, 30, 3\)"),
         ({"name": "Normalize"}, "Normalize makes float32"),
         ({"name": "ToGray", "num_output_channels": 1}, "ToGray makes uint8"),
+        ({"name": "RandomRotate90"}, "RandomRotate90 makes uint8"),  # by half of its draws
     ],
 )
 def test_augmentations_that_make_something_else_of_a_crop_are_refused(augmentation: dict, words: str):
-    data = Data(crop_size=32, A={"augment": [{"name": "HorizontalFlip"}, augmentation]})
+    data = Data(crop_size=[32, 64], A={"augment": [{"name": "HorizontalFlip"}, augmentation]})
     with pytest.raises(ConfigError, match=r"data\.A\.augment\[1\]: " + words):
         Transform(data, "A")

@@ -95,15 +95,16 @@ def test_inputs_are_resized_to_their_outputs_and_truths_are_not(make_folder):
         score_truth(pairs_by_name(small, large))
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("orientation", [3, 6])
-def test_pairs_stand_upright_as_their_translations_do(orientation: int, make_folder, tmp_path):
+def test_pairs_stand_upright_as_their_translations_do(orientation: int, suffix: str, make_folder, tmp_path):
     upright = make_folder(1, size=(48, 32))
     (tmp_path / "camera").mkdir()
     with Image.open(upright / "000.png") as image:
         turned = image.rotate({3: 180, 6: 90}[orientation], expand=True)
         exif = Image.Exif()
         exif[0x0112] = orientation
-        turned.save(tmp_path / "camera" / "000.png", exif=exif)
+        turned.save(tmp_path / "camera" / f"000.{suffix}", exif=exif)
     pairs = pairs_by_name(upright, tmp_path / "camera")
     assert score_truth(pairs)["mae"] == 0 and score_content(pairs)["change"] == 0
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from cyclegan.data.images import EXTENSIONS, ImageError, find_images, to_bytes
 from cyclegan.data.transforms import to_picture
+from cyclegan.devices import whole_float32
 from cyclegan.evaluation.archive import save_statistics
 from cyclegan.evaluation.evaluator import METRICS, Evaluator, Settings, evaluate, number_names, side_of
 from cyclegan.evaluation.extractors import from_callable, from_file, inception
@@ -287,8 +288,24 @@ def test_large_batches_come_from_workers_without_an_open_file_each(make_folder):
 
 
 def test_features_do_not_round_to_tf32_and_leave_the_setting_alone(monkeypatch):
-    seen = []
-    plain = from_callable("x", lambda x: seen.append(torch.backends.cudnn.allow_tf32) or x.float().mean((2, 3)))
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    plain([torch.zeros(3, 4, 4, dtype=torch.uint8)])
-    assert seen == [False] and torch.backends.cudnn.allow_tf32
+    """Which of PyTorch's two kinds of switches a program may have used is all the same."""
+    seen, cudnn = [], torch.backends.cudnn
+    plain = from_callable("x", lambda x: seen.append(cudnn.conv.fp32_precision) or x.float().mean((2, 3)))
+    monkeypatch.setattr(cudnn, "allow_tf32", True)
+    for precision in ("highest", "medium"):
+        torch.set_float32_matmul_precision(precision)
+        plain([torch.zeros(3, 4, 4, dtype=torch.uint8)])
+        assert cudnn.allow_tf32 and torch.get_float32_matmul_precision() == precision
+    torch.set_float32_matmul_precision("highest")
+    assert seen == ["ieee", "ieee"]
+
+
+def test_the_last_thread_to_leave_sets_tf32_back():
+    conv = torch.backends.cudnn.conv
+    before, first, second = conv.fp32_precision, whole_float32(), whole_float32()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert conv.fp32_precision == "ieee"
+    second.__exit__(None, None, None)
+    assert conv.fp32_precision == before != "ieee"

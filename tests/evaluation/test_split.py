@@ -343,8 +343,14 @@ def test_truths_of_another_size_are_told(run: Path):
 def test_translations_of_pictures_that_are_gone_go_too(run: Path):
     translate_split(run, direction="AtoB")
     (data_root(run) / "testA" / "00.png").rename(data_root(run) / "testA" / "new.png")
+    (run / "test" / "AtoB" / "mine.png").touch()
     translate_split(run, direction="AtoB")
-    assert sorted(path.name for path in (run / "test" / "AtoB").iterdir()) == ["01.png", "02.png", "new.png"]
+    assert sorted(path.name for path in (run / "test" / "AtoB").iterdir()) == [
+        "01.png",
+        "02.png",
+        "mine.png",
+        "new.png",
+    ]
 
 
 def test_generators_that_tell_nothing_of_their_run_are_scored(run: Path):

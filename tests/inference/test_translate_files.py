@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import struct
 import sys
@@ -404,11 +405,12 @@ def test_a_folder_is_not_filled_with_translations_of_its_own(source, tmp_path, c
     assert main([source, str(tmp_path / "in" / "a.jpg"), "-o", str(tmp_path / "in")]) == 0
 
 
-def test_names_that_differ_in_capitals_do_not_become_one_file(tmp_path):
+def test_names_that_differ_in_capitals_do_not_become_one_file(tmp_path, monkeypatch):
     for name in ("Foo.jpg", "foo.png"):
         save(tmp_path / "in" / name, 8, 8)
-    targets = {job.target.name for job in plan([tmp_path / "in"], tmp_path / "out")}
-    assert targets == {"Foo.jpg.png", "foo.png.png"}
+    for folds, expected in ((False, {"Foo.png", "foo.png"}), (True, {"Foo.jpg.png", "foo.png.png"})):
+        monkeypatch.setattr("cyclegan.inference.work_list._folds_case", lambda _, folds=folds: folds)
+        assert {job.target.name for job in plan([tmp_path / "in"], tmp_path / "out")} == expected
     with pytest.raises(WorkListError, match=r"o\.gif: no format to write"):
         plan([tmp_path / "in" / "foo.png"], tmp_path / "o.gif")
 
@@ -432,3 +434,20 @@ def test_what_fails_for_whatever_reason_is_tried_alone_and_lets_go_of_what_it_he
         save(tmp_path / "in" / f"{i}.png", 16, width)
     report = translate(generator, tmp_path / "in", tmp_path / "out", batch=2)
     assert len(report.done) == 2 and list(report.failed.values()) == ["no memory"]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_folders_of_earlier_versions_are_gone_on_with(masked, source, tmp_path, capsys):
+    """Whose marks tell nothing of masks, and were written again by each call: they may be newer than the results."""
+    save(tmp_path / "in" / "a.png", 16, 16)
+    save(tmp_path / "masks" / "a.png", 16, 16)
+    given = [source, str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    given += ["--mask", str(tmp_path / "masks")] if masked else []
+    assert main(given) == 0
+    mark = tmp_path / "out" / ".translated.json"
+    mark.write_text(
+        json.dumps({name: value for name, value in json.loads(mark.read_text()).items() if name != "masked"})
+    )
+    os.utime(mark, (2**32, 2**32))
+    assert main(given) == 0
+    assert "0 translated" in capsys.readouterr().err

@@ -361,5 +361,19 @@ def test_random_states_are_those_of_the_gpu_that_trains(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)  # another number than when it was saved
     monkeypatch.setattr("torch.cuda.get_rng_state", lambda: state)
     monkeypatch.setattr("torch.cuda.set_rng_state", given.append)
-    checkpoint.restore_random_states(checkpoint.random_states())
-    assert given == [state]
+    saved = checkpoint.random_states()
+    checkpoint.restore_random_states(saved)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 1)
+    checkpoint.restore_random_states({**saved, "cuda": [state[:8], state[8:]]})  # of an earlier version: of all GPUs
+    assert given == [state, given[1]] and torch.equal(given[1], state[8:])
+
+
+def test_damaged_training_pictures_are_not_shown_either_where_they_are_skipped(options: dict):
+    root = Path(options["data"]["root"])
+    for name in ("testA", "testB"):
+        (root / name).rename(root / f"no {name}")
+    (root / "trainA" / "00.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"00\.png"):
+        train(options)
+    run = train(merged({**options, "name": "skips"}, data={"corrupt": "skip"}, training={"max_images": 2}))
+    assert (run / "samples" / "000000000.png").exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cyclegan.config import load_config
 from cyclegan.errors import UserError
 from cyclegan.inference.convert import to_reference
 from cyclegan.training.loop import train
@@ -59,3 +60,8 @@ def test_a_run_can_start_afresh_from_itself(options: dict, capsys):
     run = train(options)
     train({**options, "init_from": str(run)}, resume="none")
     assert "init_from: G_AB: " in capsys.readouterr().out and run.with_name("tiny.1").is_dir()
+    assert load_config(run / "config.yaml").init_from == run.with_name("tiny.1")  # to begin once more, were it killed
+
+
+def test_the_largest_seed_trains(options: dict):
+    train(merged({**options, "seed": 2**32 - 1}, training={"max_images": 1}))
