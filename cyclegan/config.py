@@ -63,8 +63,8 @@ class Domain(Section):
     train: Folder | None = Field(None, description="folder of training pictures; found below data.root if not given")
     test: Folder | None = Field(
         None,
-        description="folder of test pictures; found below data.root if not given; a file's is dropped where the command "
-        "line names other training pictures",
+        description="folder of test pictures; found below data.root if not given; a file's is dropped where the "
+        "command line names other training pictures",
     )
     channels: Literal[1, 3] = Field(3, description="3 for colour, 1 for grey")
     background: Colour = Field("white", description="colour behind transparent pixels: a name or '#rrggbb'")
