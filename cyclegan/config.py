@@ -28,20 +28,14 @@ from pydantic import (
     field_validator,
 )
 
-from cyclegan.errors import UserError
+from cyclegan.overrides import NAMED, ConfigError, joined, laid_over, parse_override, read_yaml
 
 CHECKOUT = Path(__file__).parents[1] / "options"
 OPTIONS = CHECKOUT if CHECKOUT.is_dir() else Path(sys.prefix, "share", "cyclegan", "options")  # or as installed
-# Sections whose options depend on their `name`, and the name that is meant where none is given.
-NAMED = {"algorithm": "cyclegan", "generator": "resnet", "discriminator": "patch"}
 Size = PositiveInt | tuple[PositiveInt, PositiveInt]  # a square's side, or (height, width)
 Fraction = typing.Annotated[float, Field(ge=0, lt=1)]
 Share = typing.Annotated[float, Field(gt=0, le=1)]
 Probability = typing.Annotated[float, Field(ge=0, le=1)]
-
-
-class ConfigError(UserError, ValueError):
-    """A setting that cannot be; the message names the key, what was expected and the nearest right word."""
 
 
 Folder = typing.Annotated[Path, AfterValidator(Path.expanduser)]
@@ -300,13 +294,13 @@ def load_config(source: str | Path | dict[str, Any], overrides: list[str] | tupl
         values, origin = source, "the given options"
     else:
         path = _find(str(source))
-        values, origin = _read_yaml(_text_of(path), str(path)), str(path)
+        values, origin = read_yaml(path), str(path)
         values = {"name": path.stem, **values}
     given: dict[str, Any] = {}
     for override in overrides:
-        given = _joined(given, _parse_override(override))
+        given = joined(given, parse_override(override))
     try:
-        return Config.model_validate(_laid_over(values, given))
+        return Config.model_validate(laid_over(values, given))
     except ValidationError as error:
         raise ConfigError(_explain(error, Config, origin)) from None
 
@@ -356,92 +350,6 @@ def _find(name: str) -> Path:
             return path
     shipped = sorted({path.stem for folder in (Path("options"), OPTIONS) for path in folder.glob("*.yaml")})
     raise ConfigError(f"--config: no file {given}, nor one of that name in options/; {_unknown(name, shipped)}")
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML follows YAML 1.1, where 1e-4 is text and `no` is false; here 1e-4 is a number and `no` a word."""
-
-    yaml_implicit_resolvers: typing.ClassVar = {
-        letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
-
-
-def _read_yaml(text: str, origin: str) -> dict[str, Any]:
-    try:
-        values = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{origin}: expected `section: {{key: value}}`, found {type(values).__name__}")
-    return values
-
-
-def _parse_override(override: str) -> dict[str, Any]:
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"{override!r}: expected section.key=value, for example training.epochs=20")
-    tree: Any = _read_yaml(f"value: {value}" if value else "value:", override)["value"]
-    if isinstance(tree, str):  # in a word
-        key = {"speed": "speed.choice", **{section: f"{section}.name" for section in NAMED}}.get(key, key)
-    for part in reversed(key.split(".")):
-        tree = {part: tree}
-    return tree
-
-
-def _joined(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """Both, level by level; where they disagree, what `change` says."""
-    both = {key: (base[key], change[key]) for key in base.keys() & change.keys()}
-    inner = {key: _joined(*pair) for key, pair in both.items() if all(isinstance(value, dict) for value in pair)}
-    return {**base, **change, **inner}
-
-
-def _laid_over(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The options of a file and those given beside it. Another algorithm or network, or speed in a word, starts from
-    its own defaults, not from what the file says of the one before."""
-    if isinstance(values.get("speed"), str):
-        values = {**values, "speed": {"choice": values["speed"]}}
-    for key in NAMED:
-        if isinstance(values.get(key), str):
-            values = {**values, key: {"name": values[key]}}
-    kept = {key: value for key, value in values.items() if not _starts_anew(key, value, given.get(key))}
-    if isinstance(kept.get("data"), dict) and isinstance(given.get("data"), dict):
-        kept["data"] = {key: _without_test(value, given["data"].get(key)) for key, value in kept["data"].items()}
-    return _joined(kept, given)
-
-
-def _without_test(domain: Any, given: Any) -> Any:
-    """A domain's section of the file: who trains on other pictures does not want its test pictures either."""
-    if not (isinstance(domain, dict) and isinstance(given, dict)):
-        return domain
-    train = domain.get("train")
-    if given.get("train", train) != train:
-        return {key: value for key, value in domain.items() if key not in ("test", "test_mask")}
-    return domain
-
-
-def _starts_anew(key: str, value: Any, given: Any) -> bool:
-    if not (isinstance(value, dict) and isinstance(given, dict)):
-        return False
-    name = value.get("name", NAMED.get(key))
-    return "choice" in given if key == "speed" else key in NAMED and given.get("name", name) != name
 
 
 def _explain(error: ValidationError, model: type[BaseModel], origin: str, prefix: str = "") -> str:
