@@ -7,7 +7,6 @@ does backward, step and zero_grad for each of them; then comes what is due by im
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -29,7 +28,6 @@ from cyclegan.data.images import ImageError
 from cyclegan.data.paired import PairedDataset
 from cyclegan.errors import UserError
 from cyclegan.evaluation.ranks import on_first_rank
-from cyclegan.inference.generator_file import save_generator
 from cyclegan.training import checkpoint
 from cyclegan.training.auto import with_speed
 from cyclegan.training.chronicle import Chronicle
@@ -44,6 +42,7 @@ from cyclegan.training.rollback import (
     sound_state,
     spoiled,
 )
+from cyclegan.training.run_folder import save_generators, set_aside
 from cyclegan.training.schedules import LearningRate
 from cyclegan.training.scoring import Scorer, best_states, summary, was_scored, write_scores
 from cyclegan.training.session import only_session
@@ -389,7 +388,7 @@ class Run:
             problem = error
         try:
             if self.accelerator.is_main_process:
-                self._save_generators()  # for which there may be room
+                save_generators(self.config, self.trainer.shown(), images)  # for which there may be room
                 if not (problem or self.score_due):  # else once it is known whether this is one of the best
                     self._drop_old_states()
         except OSError as error:
@@ -413,24 +412,6 @@ class Run:
             kept = kept | {checkpoint.state_of(self.states, sound)}
         checkpoint.drop_old_states(self.states, saving.keep_last, kept)
 
-    def _save_generators(self) -> None:
-        config = self.config
-        pictures = {
-            domain: getattr(config.data, domain).model_dump(include={"channels", "background"}) for domain in ("A", "B")
-        }
-        for direction, generator in self.trainer.shown().items():
-            source, target = direction.split("to")
-            about = {
-                "direction": direction,
-                "input": pictures[source],
-                "output": pictures[target],
-                "run": config.name,
-                "images": self.progress.images,
-                "ema": config.training.ema,
-                "config": config.model_dump(mode="json"),
-            }
-            save_generator(config.folder / f"{direction}.safetensors", generator, about)
-
     def _shared_state(self) -> dict[str, Any]:
         return {
             "trainer": self.trainer.shared_state(),
@@ -447,7 +428,8 @@ class Run:
         """Restore what `wanted` means, see `train`; says what has changed and what could not be kept."""
         if wanted == "none":
             self._start_from_others()  # before: it may be the earlier run
-            self._set_aside()
+            if aside := set_aside(self.config, self.accelerator):
+                self.say(f"the earlier run is now {aside}")
             return
         state = on_first_rank(lambda: checkpoint.find_state(self.states, wanted, self.say))
         if state is None:
@@ -506,32 +488,6 @@ class Run:
         if progress.place >= self.epoch_images:
             progress.epoch, progress.place = progress.epoch + 1, 0
 
-    def _set_aside(self) -> None:
-        """Keep what an earlier run of this name left, under another name."""
-        self.accelerator.wait_for_everyone()  # all have read from it what they start from
-        folder = self.config.folder
-        aside = on_first_rank(lambda: _free_name(folder) if (folder / "config.yaml").exists() else None)
-        if aside is None:
-            return
-        if self.accelerator.is_main_process:
-            shutil.move(folder, aside)
-        self.say(f"the earlier run is now {aside}")
-        self.config.init_from = _moved(self.config.init_from, folder, aside)  # for an attempt after this one
-        self.accelerator.wait_for_everyone()
-
     def say(self, message: str) -> None:
         if self.accelerator.is_main_process:
             tqdm.write(message)
-
-
-def _free_name(folder: Path) -> Path:
-    numbers = range(1, NEVER)
-    return next(path for i in numbers if not (path := folder.with_name(f"{folder.name}.{i}")).exists())
-
-
-def _moved(source: Any, folder: Path, to: Path) -> Any:
-    """A path, or several by name, where what lay in a folder lies in another now."""
-    if isinstance(source, dict):
-        return {name: _moved(path, folder, to) for name, path in source.items()}
-    inside = source is not None and Path(source).resolve().is_relative_to(folder.resolve())
-    return to / Path(source).resolve().relative_to(folder.resolve()) if inside else source
