@@ -36,8 +36,6 @@ Size = PositiveInt | tuple[PositiveInt, PositiveInt]  # a square's side, or (hei
 Fraction = typing.Annotated[float, Field(ge=0, lt=1)]
 Share = typing.Annotated[float, Field(gt=0, le=1)]
 Probability = typing.Annotated[float, Field(ge=0, le=1)]
-
-
 Folder = typing.Annotated[Path, AfterValidator(Path.expanduser)]
 
 

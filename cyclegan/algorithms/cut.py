@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cyclegan.algorithms import Algorithm, Terms, check_alike, judge, new_discriminator, new_generator
 from cyclegan.config import Config, ConfigError
-from cyclegan.losses import gan_loss, l1_loss, patch_nce, r1_penalty
+from cyclegan.losses import Unconstrained, gan_loss, l1_loss, patch_nce, r1_penalty
 from cyclegan.networks.heads import ProjectionHeads, compared_layers, draw_places
 from cyclegan.networks.initialize import initialize
 from cyclegan.networks.resnet import PICTURE
@@ -46,7 +46,7 @@ class CUT(Algorithm):
         self,
         config: Config,
         direction: Literal["AtoB", "BtoA"] = "AtoB",
-        adversarial: Literal["lsgan", "vanilla", "nonsaturating", "hinge"] = "lsgan",
+        adversarial: Unconstrained = "lsgan",
         nce: NonNegativeFloat = 1.0,
         identity: NonNegativeFloat = 1.0,
         layers: list[int] | None = None,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cyclegan.algorithms import Algorithm, Terms, judge, new_discriminator, new_generator
 from cyclegan.config import Config, ConfigError
-from cyclegan.losses import gan_loss
+from cyclegan.losses import Unconstrained, gan_loss
 from cyclegan.replay import ReplayPool
 
 ENOUGH = 50
@@ -34,7 +34,7 @@ class DistanceGAN(Algorithm):
     def __init__(
         self,
         config: Config,
-        adversarial: Literal["lsgan", "vanilla", "nonsaturating", "hinge"] = "lsgan",
+        adversarial: Unconstrained = "lsgan",
         distance: NonNegativeFloat = 1.0,
         between: Literal["halves", "images"] = "halves",
         pool: NonNegativeInt = 50,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cyclegan.algorithms import Algorithm, Terms, judge, new_discriminator, new_generator
 from cyclegan.config import Config, ConfigError
-from cyclegan.losses import gan_loss, l1_loss
+from cyclegan.losses import Unconstrained, gan_loss, l1_loss
 from cyclegan.replay import ReplayPool
 
 
@@ -29,7 +29,7 @@ class GcGAN(Algorithm):
     def __init__(
         self,
         config: Config,
-        adversarial: Literal["lsgan", "vanilla", "nonsaturating", "hinge"] = "lsgan",
+        adversarial: Unconstrained = "lsgan",
         geometry: NonNegativeFloat = 20.0,
         turn: Literal["rotate", "flip"] = "rotate",
         identity: NonNegativeFloat = 5.0,

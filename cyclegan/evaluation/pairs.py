@@ -17,6 +17,7 @@ from cyclegan.evaluation.painting import SMALLEST, PaintingLosses
 from cyclegan.evaluation.paired import mae, psnr, ssim
 from cyclegan.evaluation.sifid import sifid
 from cyclegan.evaluation.statistics import EvaluationError
+from cyclegan.losses.structure import WINDOW
 from cyclegan.losses.style import Style
 
 Pair = tuple[Path, Path]
@@ -27,7 +28,7 @@ CONTENT: dict[str, Score] = {
     "luminance_correlation": luminance_correlation,
     "edge_agreement": edge_agreement,
 }
-SIDES = {"ssim": 11, "edge_agreement": 3}  # that pictures must have at least: others count for the rest only
+SIDES = {"ssim": WINDOW, "edge_agreement": 3}  # that pictures must have at least: others count for the rest only
 TRUTH: dict[str, Score] = {"mae": mae, "psnr": psnr, "ssim": ssim}
 
 

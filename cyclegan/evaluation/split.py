@@ -24,6 +24,7 @@ from cyclegan.evaluation.features import Pictures
 from cyclegan.evaluation.paired import mae, psnr, ssim
 from cyclegan.evaluation.statistics import EvaluationError
 from cyclegan.inference.gallery import Block, write_gallery
+from cyclegan.losses.structure import WINDOW
 from cyclegan.whole_files import write_whole
 
 WRITTEN = ".written.json"
@@ -185,7 +186,7 @@ def _truth(way: Direction, path: Path, image: Tensor, fake: Tensor) -> Tensor | 
 
 def _score(values: dict, image: Tensor, fake: Tensor, truth: Tensor) -> None:
     for metric, function in PAIRED.items():
-        if metric == "SSIM" and min(fake.shape[1:]) < 11:  # smaller than its window
+        if metric == "SSIM" and min(fake.shape[1:]) < WINDOW:
             continue
         values[metric]["translated"].append(function(fake[None], truth[None])[0])
         values[metric]["untouched"].append(function(image[None], truth[None])[0])

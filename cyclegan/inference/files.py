@@ -21,6 +21,7 @@ from tqdm import tqdm
 from cyclegan.data.images import ImageError
 from cyclegan.data.masks import read_mask
 from cyclegan.devices import default_device
+from cyclegan.errors import reason_of
 from cyclegan.inference.exported import open_generator
 from cyclegan.inference.large_files import translate_large
 from cyclegan.inference.picture_files import (
@@ -220,7 +221,7 @@ class _Pipeline:
                 return None
             return read_picture(job.source, self.first.channels, self.first.background)
         except (ImageError, OSError, MemoryError) as error:
-            return _reason(error)
+            return reason_of(error)
 
     def _compute(self, group: list[tuple[Job, Any]], disk: ThreadPoolExecutor) -> list[Future[Outcome]]:
         translator = self.free.get()
@@ -232,7 +233,6 @@ class _Pipeline:
 
     def _translated(self, translator: Translator, group: list[tuple[Job, Any]]) -> list[tuple[Job, Result]]:
         jobs, pictures = zip(*group, strict=True)
-        problem = None
         try:
             if pictures[0] is None:
                 if translate_large(translator, jobs[0], self.quality):
@@ -243,7 +243,7 @@ class _Pipeline:
             results = zip(jobs, pictures, translator(pictures, [job.regions for job in jobs]), strict=True)
             return [(job, _pasted(job, picture, result)) for job, picture, result in results]
         except Exception as error:  # torch, onnxruntime and each device have their own, for lack of memory among others
-            problem = _reason(error)
+            problem = reason_of(error)
         if len(group) == 1:
             return [(jobs[0], problem)]
         # Outside of `except`: the error's traceback holds what the failed call had computed.
@@ -258,7 +258,7 @@ class _Pipeline:
                 write_picture(result, file, FORMATS[job.target.suffix.lower()], self.quality)
             return job, None
         except Exception as error:  # Pillow's plugins have many, and one file must not stop the others
-            return job, f"cannot write {job.target}: {_reason(error)}"
+            return job, f"cannot write {job.target}: {reason_of(error)}"
 
 
 def _pasted(job: Job, picture: Picture, result: Picture) -> Picture:
@@ -287,10 +287,6 @@ def _outcomes(computed: Future[list[Future[Outcome]]]) -> list[Outcome]:
     return [written.result() for written in computed.result()]
 
 
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def _mark_folders(generator: nn.Module, jobs: Sequence[Job], overwrite: bool) -> dict[Path, Path | None]:
     """Note in each output folder who fills it, so that two generators' results don't get mixed by going on.
 
@@ -307,17 +303,22 @@ def _mark_folders(generator: nn.Module, jobs: Sequence[Job], overwrite: bool) ->
                 f"{folder} holds translations by another generator, or in another style, region or mask; "
                 "choose another folder, or --overwrite"
             )
-        there = [job.target for job in jobs if job.below == folder and job.target.exists()]
-        if known is None and not overwrite and there:
-            raise WorkListError(
-                f"{folder} holds {there[0].name}, and nothing there tells that it is a translation; "
-                "choose another folder, or --overwrite"
-            )
+        if known is None and not overwrite:
+            _refuse_strangers(folder, jobs)
         if not known:
             folder.mkdir(parents=True, exist_ok=True)
             with open_replacing(mark) as file:
                 file.write(json.dumps(mine, indent=1).encode())
     return {folder: mark if "masked" in json.loads(mark.read_text()) else None for folder, mark in marks.items()}
+
+
+def _refuse_strangers(folder: Path, jobs: Sequence[Job]) -> None:
+    """Raises WorkListError for pictures where results shall go, in a folder without a mark."""
+    if there := next((job.target for job in jobs if job.below == folder and job.target.exists()), None):
+        raise WorkListError(
+            f"{folder} holds {there.name}, and nothing there tells that it is a translation; "
+            "choose another folder, or --overwrite"
+        )
 
 
 def _identity(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,10 +87,11 @@ def find_weights(
     own = source / f"{GENERATOR_FILES.get(role)}.safetensors"
     if own.is_file():
         return _read(own), own
-    state = newest_state(source)
-    for name, weights in (state_networks(state) if state else {}).items():
-        if _role(name, _direction_of(state)) == role:
-            return weights, state
+    if state := newest_state(source):
+        theirs = _direction_of(state)
+        for name, weights in state_networks(state).items():
+            if _role(name, theirs) == role:
+                return weights, state
     for name in _reference_names(role, network):
         path = reference_files.find_reference(source, name)
         if path:

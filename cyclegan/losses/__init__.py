@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Unconstrained = Literal["lsgan", "vanilla", "nonsaturating", "hinge"]  # of any critic; the others want a bounded one
 Adversarial = Literal["lsgan", "vanilla", "nonsaturating", "hinge", "wgan", "wgan-gp"]
 Scores = Tensor | Sequence[Tensor]  # of one discriminator, or a map for each of its parts: their losses add up
 MIDDLE = {"lsgan": 0.5, "vanilla": 0.0, "nonsaturating": 0.0, "hinge": 0.0}  # scores above are taken for real

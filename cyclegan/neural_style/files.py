@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cyclegan.data.images import read_image, to_tensor
-from cyclegan.errors import UserError
+from cyclegan.errors import UserError, reason_of
 from cyclegan.inference.files import Report
 from cyclegan.inference.picture_files import FORMATS, Picture, read_picture, write_picture
 from cyclegan.inference.work_list import Job
@@ -95,7 +95,7 @@ def stylize_files(
             _paint(job, _of_size(picture, wishes.size), styles, recipe, backbone, wishes)
         # Not to be read or written, too narrow, a loss that is no number, or too large for the memory: others may do.
         except (UserError, OSError, MemoryError, RuntimeError) as error:
-            painted.failed[job.source] = (str(error).strip() or type(error).__name__).splitlines()[0]
+            painted.failed[job.source] = reason_of(error)
             continue
         painted.done.append(job.target)
     return painted

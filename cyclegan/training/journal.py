@@ -14,6 +14,7 @@ from accelerate.tracking import GeneralTracker
 from torch import Tensor
 from tqdm import tqdm
 
+from cyclegan.errors import reason_of
 from cyclegan.whole_files import write_whole
 
 
@@ -92,8 +93,7 @@ def tell(accelerator: Accelerator, say: Callable[[GeneralTracker], None]) -> Non
             say(tracker)
         except Exception as error:  # each has its own
             accelerator.trackers.remove(tracker)
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            tqdm.write(f"warning: {tracker.name} gets no more curves ({reason}); log/metrics.jsonl goes on")
+            tqdm.write(f"warning: {tracker.name} gets no more curves ({reason_of(error)}); log/metrics.jsonl goes on")
 
 
 def end_trackers(accelerator: Accelerator) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast, set_seed
+from accelerate.utils import broadcast
 from torch import Tensor
 from tqdm import tqdm
 
@@ -47,7 +47,7 @@ from cyclegan.training.schedules import LearningRate
 from cyclegan.training.scoring import Scorer, best_states, summary, was_scored, write_scores
 from cyclegan.training.session import only_session
 from cyclegan.training.stop import Stopper, ignore_ends_of_workers
-from cyclegan.training.trainer import SEEDS, Trainer
+from cyclegan.training.trainer import Trainer, seed_everything
 from cyclegan.whole_files import write_whole
 
 NEVER = 10**18
@@ -459,7 +459,7 @@ class Run:
             self.say(f"  changed since it was saved: {line}")
         self._load_own_states(owns)
         if shared.get("rollbacks", 0) != self.times:
-            set_seed((self.seed + self.progress.images + self.accelerator.process_index) % SEEDS)
+            seed_everything(self.seed + self.progress.images + self.accelerator.process_index)
         self._fit_place()
         self.total_images = self._total_images()
 

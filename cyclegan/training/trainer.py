@@ -24,7 +24,10 @@ from cyclegan.training.journal import Means
 from cyclegan.training.optimizers import check_groups, new_optimizer
 from cyclegan.training.terms import Content
 
-SEEDS = 2**32  # numpy's
+
+def seed_everything(number: int) -> None:
+    """Of python, numpy and torch; numpy takes 32 bits, to which rollbacks, images and ranks may have added."""
+    set_seed(number % 2**32)
 
 
 class Trainer:
@@ -41,7 +44,7 @@ class Trainer:
         self.shapes: list[torch.Size] = []  # of the last batch
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.speed.tf32
         torch.use_deterministic_algorithms(config.deterministic)
-        set_seed(config.seed % SEEDS)
+        seed_everything(config.seed)
         self.dtype = torch.float64 if config.speed.precision == "fp64" else torch.float32
         self.layout = torch.channels_last if config.speed.channels_last else torch.contiguous_format
         self.algorithm = build_algorithm(config).to(accelerator.device, self.dtype, memory_format=self.layout)
@@ -74,8 +77,7 @@ class Trainer:
             name: [group["lr"] * self._rate_scale() for group in optimizer.param_groups]
             for name, optimizer in self.optimizers.items()
         }
-        own = config.seed + 1 + accelerator.process_index  # dropout and pools differ from process to process
-        set_seed(own % SEEDS)
+        seed_everything(config.seed + 1 + accelerator.process_index)  # dropout and pools differ between processes
 
     def _trained_networks(self) -> dict[str, nn.Module]:
         """The networks that an optimizer updates, by the name of their attribute."""
@@ -267,7 +269,7 @@ class Trainer:
             self.means.load_state_dict(owns[rank]["means"], self.accelerator.device)
             checkpoint.restore_random_states(owns[rank]["random"])
         else:
-            set_seed((self.config.seed + images + rank) % SEEDS)
+            seed_everything(self.config.seed + images + rank)
         return same
 
     def _memories(self) -> dict[str, nn.Module]:
