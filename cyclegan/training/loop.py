@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from cyclegan.evaluation.ranks import on_first_rank
 from cyclegan.training import checkpoint
 from cyclegan.training.auto import with_speed
 from cyclegan.training.chronicle import Chronicle
-from cyclegan.training.journal import Means, end_trackers
+from cyclegan.training.journal import end_trackers
 from cyclegan.training.launch import found_device, new_accelerator
 from cyclegan.training.rollback import (
     Diverged,
@@ -44,10 +43,11 @@ from cyclegan.training.rollback import (
 )
 from cyclegan.training.run_folder import save_generators, set_aside
 from cyclegan.training.schedules import LearningRate
-from cyclegan.training.scoring import Scorer, best_states, summary, was_scored, write_scores
+from cyclegan.training.scoring import Scorer, best_states, summary, write_scores
 from cyclegan.training.session import only_session
+from cyclegan.training.state import Progress, RunState
 from cyclegan.training.stop import Stopper, ignore_ends_of_workers
-from cyclegan.training.trainer import Trainer, seed_everything
+from cyclegan.training.trainer import Trainer
 from cyclegan.whole_files import write_whole
 
 NEVER = 10**18
@@ -55,15 +55,6 @@ NEVER = 10**18
 
 class WorkerLost(UserError, RuntimeError):
     """A process that reads pictures died."""
-
-
-@dataclass
-class Progress:
-    """Where a run is. `images` counts pairs over all processes; `place` those of the current epoch."""
-
-    epoch: int = 0
-    place: int = 0
-    images: int = 0
 
 
 def train(config: Config | dict[str, Any] | str | Path, resume: str = "auto") -> Path:
@@ -124,12 +115,10 @@ class Run:
     """
 
     def __init__(self, config: Config, accelerator: Accelerator, stopper: Stopper, times: int):
-        self.config, self.accelerator, self.stopper, self.times = config, accelerator, stopper, times
-        self.seed = seed_after(config.seed, times)
-        self.trainer = Trainer(config.model_copy(update={"seed": self.seed}), accelerator)
-        self.progress, self.epoch_means = Progress(), Means()
-        self.states = config.folder / "state"
-        self.save_due = self.score_due = False
+        self.config, self.accelerator, self.stopper = config, accelerator, stopper
+        seed = seed_after(config.seed, times)
+        self.trainer = Trainer(config.model_copy(update={"seed": seed}), accelerator)
+        self.states, self.save_due = config.folder / "state", False
         self.skipped: set[str] = set()
 
         training, data = config.training, config.data
@@ -140,15 +129,20 @@ class Run:
         self.batches = EpochBatches(pairs, training.batch_size, rank, world, training.batches_per_epoch)
         kind = PairedDataset if data.pairing == "paired" else UnpairedDataset
         with stopper.asleep():  # a cache may take minutes to make
-            dataset = kind(self.files, data, self.seed, multiple)
+            dataset = kind(self.files, data, seed, multiple)
         self.loader = new_loader(dataset, self.batches, data.workers, pin_memory=accelerator.device.type == "cuda")
         self.deliver = new_delivery(accelerator.device, self.trainer.layout)
         self.global_batch = training.batch_size * world
         self.epoch_images = len(self.batches) * self.global_batch
-        self.total_images = self._total_images()
         self.rate = LearningRate(config.schedule, training.epochs, training.decay_epochs, self.epoch_images)
         self.chronicle = Chronicle(config, accelerator, self.epoch_images)
+        self.state = RunState(config, accelerator, self.trainer, self.rate, self.chronicle.doctor, times)
+        self.total_images = self._total_images()
         self.scorer = Scorer(config, accelerator, self.trainer.generators) if config.evaluation.every_epochs else None
+
+    @property
+    def progress(self) -> Progress:
+        return self.state.progress
 
     def _total_images(self) -> int:
         """When the run ends, from where it is: epochs may have had another length before it was resumed."""
@@ -167,7 +161,7 @@ class Run:
         """From where the run is to its end."""
         self._start()
         with self._new_bar() as self.bar:
-            if self.score_due:
+            if self.state.score_due:
                 self._score()
             while self.progress.images < self.total_images:
                 self._epoch()
@@ -264,17 +258,17 @@ class Run:
             return
         if schedule.watch not in losses:
             raise ConfigError(f"schedule.watch: no loss {schedule.watch!r}; choices: {', '.join(losses)}")
-        self.epoch_means.add({schedule.watch: losses[schedule.watch]})
+        self.state.epoch_means.add({schedule.watch: losses[schedule.watch]})
 
     def _end_epoch(self) -> None:
         progress, schedule = self.progress, self.config.schedule
         progress.epoch, progress.place = progress.epoch + 1, 0
         if schedule.name == "plateau":
-            self.rate.end_epoch(self.epoch_means.take(self.accelerator)[schedule.watch])
+            self.rate.end_epoch(self.state.epoch_means.take(self.accelerator)[schedule.watch])
         if progress.epoch % self.config.saving.every_epochs == 0:
             self.save_due = True
         if self.scorer and progress.epoch % self.config.evaluation.every_epochs == 0:
-            self.score_due = self.save_due = True
+            self.state.score_due = self.save_due = True
 
     def _after_batch(self, before: int) -> None:
         """What is due at a multiple of so many images that this batch has reached or passed."""
@@ -299,7 +293,7 @@ class Run:
             self._add_curves()
         if self.save_due or finished or reason:
             self.save()
-        if self.score_due and not reason:
+        if self.state.score_due and not reason:
             self._score()
         if reason and not finished:
             self.say(f"stopped by {reason} after {images} images; --resume auto goes on")
@@ -325,7 +319,7 @@ class Run:
 
     def _score(self) -> None:
         """After the state is safe: what goes wrong here costs nothing else."""
-        self.score_due = False
+        self.state.score_due = False
         began, images = time.monotonic(), self.progress.images
         shown = self.trainer.shown()
         for buffer in (buffer for generator in shown.values() for buffer in generator.buffers()):
@@ -343,7 +337,7 @@ class Run:
 
         `sound` are the images up to which the weights were good: only states from before count.
         """
-        if self.times >= self.config.training.rollbacks:
+        if self.state.rollbacks >= self.config.training.rollbacks:
             return
         states = [int(state.name) for state in checkpoint.all_states(self.states)]
         to, why = on_first_rank(lambda: (sound_state(sound, states), why))
@@ -358,8 +352,8 @@ class Run:
         end_trackers(self.accelerator)
         self.accelerator.free_memory()
         self.say(
-            f"rollback {self.times + 1} of {self.config.training.rollbacks}: from {rollback.images} images to "
-            f"{rollback.to}, with a new seed, because {rollback.why}"
+            f"rollback {self.state.rollbacks + 1} of {self.config.training.rollbacks}: from {rollback.images} images "
+            f"to {rollback.to}, with a new seed, because {rollback.why}"
         )
         self.accelerator.wait_for_everyone()
 
@@ -378,18 +372,15 @@ class Run:
         if bad := self.trainer.not_finite():
             self._give_up(f"weights of {', '.join(bad)}")
         began, images = time.monotonic(), self.progress.images
-        about = {"progress": asdict(self.progress), "config": self.config.model_dump(mode="json")}
         problem = None
         try:
-            checkpoint.write_state(
-                self.states, images, self._shared_state(), self._own_state(), about, self.accelerator
-            )
+            self.state.write(self.states)
         except OSError as error:
             problem = error
         try:
             if self.accelerator.is_main_process:
                 save_generators(self.config, self.trainer.shown(), images)  # for which there may be room
-                if not (problem or self.score_due):  # else once it is known whether this is one of the best
+                if not (problem or self.state.score_due):  # else once it is known whether this is one of the best
                     self._drop_old_states()
         except OSError as error:
             problem = problem or error
@@ -412,18 +403,6 @@ class Run:
             kept = kept | {checkpoint.state_of(self.states, sound)}
         checkpoint.drop_old_states(self.states, saving.keep_last, kept)
 
-    def _shared_state(self) -> dict[str, Any]:
-        return {
-            "trainer": self.trainer.shared_state(),
-            "rate": self.rate.state_dict(),
-            "doctor": self.chronicle.doctor.state_dict(),
-            "score_due": self.score_due,
-            "rollbacks": self.times,
-        }
-
-    def _own_state(self) -> dict[str, Any]:
-        return {**self.trainer.own_state(), "epoch_means": self.epoch_means.state_dict()}
-
     def resume(self, wanted: str) -> None:
         """Restore what `wanted` means, see `train`; says what has changed and what could not be kept."""
         if wanted == "none":
@@ -435,31 +414,10 @@ class Run:
         if state is None:
             self._start_from_others()
             return
-        manifest = checkpoint.read_manifest(state)
-        changed = checkpoint.changes(manifest["config"], self.config.model_dump(mode="json"))
-        if other := [line for line in changed if line.startswith("optimizer.name:")]:
-            raise checkpoint.CheckpointError(f"{state} does not fit this run: {other[0]}. --resume none starts afresh")
-        shared, owns = checkpoint.read_state(state)
-        try:
-            self.trainer.load_shared_state(shared["trainer"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            network = [line for line in changed if line.split(".")[0] in ("algorithm", "generator", "discriminator")]
-            raise checkpoint.CheckpointError(
-                f"{state} does not fit this run: {'; '.join(network) or str(error).splitlines()[0]}. "
-                "Give the run another name, or --resume none to start afresh"
-            ) from None
+        self.state.restore(state, self.say)
+        self.state.score_due = self.state.score_due and self.scorer is not None
         if self.accelerator.is_main_process:
             checkpoint.abandon_newer(self.states, state)
-        self.rate.load_state_dict(shared["rate"])
-        self.score_due = shared["score_due"] and self.scorer is not None and not was_scored(state)
-        self.chronicle.doctor.load_state_dict(shared["doctor"])
-        self.progress = Progress(**manifest["progress"])
-        self.say(f"resumed from {state}: {self.progress.images} images, whole epochs: {self.progress.epoch}")
-        for line in changed:
-            self.say(f"  changed since it was saved: {line}")
-        self._load_own_states(owns)
-        if shared.get("rollbacks", 0) != self.times:
-            seed_everything(self.seed + self.progress.images + self.accelerator.process_index)
         self._fit_place()
         self.total_images = self._total_images()
 
@@ -467,16 +425,6 @@ class Run:
         if self.config.init_from:
             for start in self.trainer.start_from(self.config.init_from):
                 self.say(f"init_from: {start}")
-
-    def _load_own_states(self, owns: list[dict[str, Any]]) -> None:
-        if self.trainer.load_own_states(owns, self.progress.images):
-            own = owns[self.accelerator.process_index]
-            self.epoch_means.load_state_dict(own["epoch_means"], self.accelerator.device)
-        else:
-            self.say(
-                f"warning: saved by {len(owns)} processes, resumed by {self.accelerator.num_processes}: image pools "
-                "are dealt out anew, random states and the means of the current line of curves start afresh"
-            )
 
     def _fit_place(self) -> None:
         """The place in the epoch, where batches have another size now."""
