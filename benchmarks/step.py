@@ -45,6 +45,7 @@ MODES: dict[str, dict[str, Any] | str] = {
     "tf32": {"tf32": True},
     "compile": {"precision": "bf16", "compile": True},
     "compile channels_last": {"precision": "bf16", "compile": True, "channels_last": True},
+    "compile float32 channels_last": {"compile": True, "channels_last": True},
     "CUDA graphs": {"precision": "bf16", "compile": True, "channels_last": True, "compile_mode": "reduce-overhead"},
     "max-autotune": {"precision": "bf16", "compile": True, "channels_last": True, "compile_mode": "max-autotune"},
     "checkpointing": {"precision": "bf16", "channels_last": True, "checkpointing": True},
