@@ -115,9 +115,9 @@ def draw(curves: dict[int, list[dict]], path: Path) -> None:
     for axes, name in zip(figure.subplots(1, 2), ("generators", "discriminators"), strict=True):
         for (processes, lines), width in zip(curves.items(), (7, 4, 1.5, 1), strict=False):
             values = [line[name] for line in lines]
-            axes.plot(range(1, len(values) + 1), values, linewidth=width, label=f"{processes} processes", alpha=0.8)
+            axes.plot(range(1, len(values) + 1), values, linewidth=width, label=processes, alpha=0.8)
         axes.set(title=f"loss of the {name}", xlabel="update")
-        axes.legend()
+        axes.legend(title="processes")
     figure.savefig(path, dpi=120)
 
 
