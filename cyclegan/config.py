@@ -368,10 +368,13 @@ def _keys(model: type[BaseModel], path: list[str]) -> list[str]:
         field = model.model_fields.get(part)
         if field is None:  # a name of the user's, as in optimizer.groups.discriminators
             continue
-        model = (
-            field.annotation if isinstance(field.annotation, type) and field.annotation is not dict else OptimizerGroup
-        )
+        model = field.annotation if is_section(field.annotation) else OptimizerGroup
     return list(model.model_fields)
+
+
+def is_section(annotation: typing.Any) -> bool:
+    """Whether an option of this type has options of its own."""  # for Python 3.10, dict[str, Any] is a type, too
+    return typing.get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _unknown(word: str, choices: typing.Iterable[str]) -> str:

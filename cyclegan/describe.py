@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pydantic import BaseModel
 
 from cyclegan.algorithms import GIVEN, algorithms
-from cyclegan.config import Config, signature
+from cyclegan.config import Config, is_section, signature
 from cyclegan.networks import DISCRIMINATORS, GENERATORS
 
 
@@ -30,7 +30,7 @@ def describe_options() -> str:
 def _describe_section(model: type[BaseModel], prefix: str) -> list[str]:
     lines = []
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        if is_section(field.annotation):
             lines += ["", f"{prefix}{name}:", *_describe_section(field.annotation, f"{prefix}{name}.")]
         else:
             default = "" if field.is_required() else f" (default {_shown(field.default)})"

@@ -179,6 +179,6 @@ def _load(name: str) -> type[Algorithm]:
     (found,) = [
         value
         for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Algorithm) and value.__module__ == module.__name__
+        if isinstance(value, type) and value.__module__ == module.__name__ and issubclass(value, Algorithm)
     ]
     return found

@@ -59,6 +59,15 @@ def test_gradient_penalty_of_a_linear_critic_is_that_of_its_slope():
     assert penalty.item() == pytest.approx((math.sqrt(12) / 2 - 1) ** 2, rel=1e-5)
 
 
+def test_gradient_penalty_looks_at_a_random_point_between_each_two_pictures():
+    real, fake, seen = torch.rand(4, 3, 2, 2), torch.rand(4, 3, 2, 2) + 2, []
+    gradient_penalty(lambda x: seen.append(x) or x.sum((1, 2, 3)), real, fake)
+    (points,) = seen
+    shares = ((points - fake) / (real - fake)).flatten(1)
+    assert torch.allclose(shares, shares[:, :1].expand_as(shares), atol=1e-5)  # one for all values of a picture
+    assert shares.min() >= -1e-5 and shares.max() <= 1 + 1e-5 and shares[:, 0].unique().numel() == 4
+
+
 def test_gradient_penalty_reaches_the_critics_weights():
     critic = torch.nn.Conv2d(3, 1, 2)
     gradient_penalty(critic, torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4)).backward()
