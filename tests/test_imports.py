@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +55,11 @@ def test_imports_point_down(part: str):
 def test_the_table_names_every_part():
     parts = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert parts - {"__init__", "__main__", "commands"} == set(ALLOWED)
+
+
+def test_nobody_is_asked_for_anything_when_the_program_starts():
+    code = "import urllib.request as r; r.OpenerDirector.open = lambda *_, **__: print('asked')\n"
+    code += "import cyclegan.training.loop"
+    environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=ROOT.parent)
+    assert (run.returncode, run.stdout) == (0, ""), run.stderr
