@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tqdm import tqdm
@@ -48,23 +49,36 @@ def fetch(
         raise FetchError(f"{folder} exists, without images in each of {', '.join(wanted.counts)}: move it away first")
     if given is None and archive.is_file():
         given = archive
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if given is not None:
-        check_sum(given, wanted)
-    elif wanted.mirrors:
-        download(wanted, archive, (mirror, *wanted.mirrors) if mirror else wanted.mirrors)
-    else:
-        raise FetchError(wanted.by_hand.format(folder=folder))
-    try:
-        unpack(given or archive, folder, wanted.is_in)
-    except ArchiveError:
-        if given is None:
-            archive.unlink()  # or the next try would take it for placed by hand
-        raise
-    if given is None and not keep_archive:
-        archive.unlink()
+    with _made(folder.parent):
+        if given is not None:
+            check_sum(given, wanted)
+        elif wanted.mirrors:
+            download(wanted, archive, (mirror, *wanted.mirrors) if mirror else wanted.mirrors)
+        else:
+            raise FetchError(wanted.by_hand.format(folder=folder))
+        try:
+            unpack(given or archive, folder, wanted.is_in)
+        except ArchiveError:
+            if given is None:
+                archive.unlink()  # or the next try would take it for placed by hand
+            raise
+        if given is None and not keep_archive:
+            archive.unlink()
     print(f"{wanted.name}: {_report(wanted, folder)}")
     return folder
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """A folder to fill; where nothing came of it, it goes again, and those above that were made for it."""
+    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the first that something is in
+            for one in new:
+                one.rmdir()
 
 
 def download(wanted: PublishedSet, target: Path, mirrors: tuple[str, ...]) -> None:

@@ -208,6 +208,16 @@ def test_without_a_network_one_line_a_mirror_and_what_to_do(small, closed, tmp_p
     assert f"Download {closed}/small.zip on another machine, put it at {root / 'small.zip'}" in last
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_what_was_not_had_leaves_no_empty_folder(small, closed, there, tmp_path):
+    wanted, root = replace(at(small, closed), name="deep/small"), tmp_path / "new" / "sets"
+    if there:
+        root.mkdir(parents=True)
+    with pytest.raises(fetch.FetchError):
+        fetch.fetch(wanted, root)
+    assert list(root.parent.rglob("*")) == [root] * there and root.parent.exists() == there
+
+
 def test_a_silent_mirror_is_given_up(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fetch, "TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(fetch.FetchError):
