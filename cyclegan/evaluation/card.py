@@ -104,10 +104,7 @@ def check_comparable(cards: dict[str, dict]) -> None:
         for field in MUST_AGREE:
             one, other = _field(first, field), _field(card, field)
             if one != other:
-                raise CardError(
-                    f"{first_name} and {name} cannot be compared: {'.'.join(field)} is {one} in the first and {other} "
-                    "in the second"
-                )
+                raise CardError(f"{first_name} and {name} cannot be compared: {_difference(field, first, card)}")
             if one is None and field == ("real", "fingerprint"):
                 raise CardError(
                     f"{first_name} and {name} cannot be compared: neither says what it was measured against"
@@ -153,6 +150,16 @@ def _field(card: dict, keys: Sequence[str]) -> object:
     for key in keys:
         card = card.get(key) if isinstance(card, dict) else None
     return card
+
+
+def _difference(field: tuple[str, ...], first: dict, second: dict) -> str:
+    """In words; of pictures by where they lie, since fingerprints say nothing to a reader."""
+    if field == ("real", "fingerprint"):
+        field = ("real", "source")
+    one, other = _field(first, field), _field(second, field)
+    if one == other:
+        return f"the real pictures are from {one} in both, but they are not the same ones"
+    return f"{'.'.join(field)} is {one} in the first and {other} in the second"
 
 
 def _shown(number: float | None) -> str:

@@ -61,6 +61,18 @@ def test_results_of_two_measurements_are_refused(tmp_path, card, capsys, keys, v
     assert "cannot be compared" in message and keys[0] in message and message.count("\n") == 1
 
 
+def test_other_pictures_are_told_by_their_folders(tmp_path, card, capsys):
+    other = changed(card, "real", "fingerprint", value="f" * 64)
+    assert compare(tmp_path, card, changed(other, "real", "source", value="sets/testB")) == 1
+    assert capsys.readouterr().err.endswith(
+        f"real.source is {card['real']['source']} in the first and sets/testB in the second\n"
+    )
+    assert compare(tmp_path, card, other) == 1
+    assert capsys.readouterr().err.endswith(
+        f"the real pictures are from {card['real']['source']} in both, but they are not the same ones\n"
+    )
+
+
 def test_bootstrap_draws_do_not_make_another_measurement(tmp_path, card):
     assert compare(tmp_path, card, changed(card, "settings", "bootstrap", value=100)) == 0
 
