@@ -70,7 +70,7 @@ def _results(options: argparse.Namespace) -> int:
     results = read_results(options.survey, options.votes, options.confidence)
     print_warnings(results.warnings)
     people, answers = len(results.participants), sum(results.participants.values())
-    print(f"survey {results.survey}: {people} participants, {answers} answers")
+    print(f"survey {results.survey}: participants {people}, answers {answers}")
     rows = [(f"{a} better than {b}", rate) for (a, b), rate in results.preference.items()]
     rows += [(f"{method or 'real pictures'}: called real", rate) for method, rate in results.called_real.items()]
     rows += [("the left one chosen", results.left)] if results.left else []

@@ -125,8 +125,9 @@ def _methods(survey: Survey) -> tuple[dict[str, dict[str, Path]], list[str]]:
     common = set.intersection(*(set(pictures) for pictures in found.values()))
     if not common:
         raise SurveyError(f"no picture's name is in all of {', '.join(map(str, survey.methods.values()))}")
-    alone = len(set().union(*found.values()) - common)
-    warnings = [f"{alone} pictures are left out, which not all methods have"] if alone else []
+    alone = sorted(set().union(*found.values()) - common)
+    listed = ", ".join(alone[:3]) + ", ..." * (len(alone) > 3)
+    warnings = [f"left out, since not all methods have them: {len(alone)} ({listed})"] if alone else []
     names = _few({name: None for name in sorted(common)}, survey.pictures)
     return {method: {name: pictures[name] for name in names} for method, pictures in found.items()}, warnings
 

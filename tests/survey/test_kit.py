@@ -113,7 +113,7 @@ def test_what_not_all_have_is_left_out_and_sizes_that_tell_are_named(survey: Sur
     write_pictures(tmp_path / "large", 3, side=64)
     made = make_survey(dataclasses.replace(survey, real=tmp_path / "large"), tmp_path / "study")
     assert made.preference == 2
-    assert made.warnings[0].startswith("1 pictures are left out")
+    assert made.warnings[0] == "left out, since not all methods have them: 1 (02)"
     assert "gatys 32, adain 32, real 64" in made.warnings[1]
     alike = make_survey(dataclasses.replace(survey, real=tmp_path / "large", size=32), tmp_path / "alike")
     assert len(alike.warnings) == 1

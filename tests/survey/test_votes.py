@@ -96,7 +96,7 @@ def test_command_prints_the_table_and_writes_the_file(study: Path, answers: Call
     answers("votes/a.json", "anna", better=2, called={None: 2})
     assert main(["results", str(study), str(tmp_path / "votes"), "--json", str(tmp_path / "out.json")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith("1 participants, 6 answers")
+    assert lines[0].endswith("participants 1, answers 6")
     told = "gatys better than adain 66.7% (0.95 interval 20.8% to 93.9%) 2 of 3"
     assert " ".join(lines[1].split()) == told
     written = json.loads((tmp_path / "out.json").read_text())
