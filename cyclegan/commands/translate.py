@@ -17,7 +17,7 @@ from cyclegan.inference.picture_files import FORMATS, Picture, pixel_limit, read
 from cyclegan.inference.source_arguments import add_source, add_styling, styled_source
 from cyclegan.inference.tiles import Tiling
 from cyclegan.inference.translator import Translator
-from cyclegan.inference.work_list import KEEP, WorkListError, plan, with_masks, with_regions
+from cyclegan.inference.work_list import KEEP, WorkListError, check_format, plan, with_masks, with_regions
 from cyclegan.whole_files import open_replacing
 
 SUMMARY = "translate pictures, folders of them, or standard input"
@@ -45,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", required=True, help="a folder; for one picture also a file, or - for standard output"
     )
     formats = sorted(suffix[1:] for suffix in FORMATS)
-    parser.add_argument("--format", choices=[KEEP, *formats], help="of the results (png); keep: the source's")
+    parser.add_argument(
+        "--format", choices=[KEEP, *formats], help="of the results (a named file's own, else png); keep: the source's"
+    )
     parser.add_argument(
         "--quality", type=whole_number(1, 100), default=95, help="of JPEG and WebP, 1 to 100 (%(default)s)"
     )
@@ -99,6 +101,7 @@ def _stream(translator: Translator, options: argparse.Namespace) -> int:
     suffix = suffix or f".{options.format or 'png'}"
     if suffix not in FORMATS:
         raise WorkListError(f"{options.output}: name a picture file, or - and --format")
+    check_format(Path(options.output), options.format)
     picture = _standard_input(translator) if options.inputs == ["-"] else _picture(translator, options.inputs[0])
     buffer = io.BytesIO()
     write_picture(translator([picture])[0], buffer, FORMATS[suffix], options.quality)
@@ -123,7 +126,7 @@ def _picture(translator: Translator, path: str | Path) -> Picture:
 
 
 def _files(translators: list[Translator], options: argparse.Namespace) -> int:
-    jobs = plan(options.inputs, options.output, options.format or "png")
+    jobs = plan(options.inputs, options.output, options.format)
     jobs = with_masks(jobs, options.mask) if options.mask else jobs
     jobs = with_regions(jobs, options.region)
     report = translate_files(

@@ -69,7 +69,7 @@ def translate(
     device: str | Sequence[str] | None = None,
     precision: Precision = "auto",
     batch: int | None = None,
-    format: str = "png",
+    format: str | None = None,
     tiling: Tiling | None = None,
     max_pixels: int | None = PIXELS,
     overwrite: bool = False,
@@ -88,7 +88,7 @@ def translate(
         device: e.g. "cuda", or several, which share the files; the GPU if there is one
         precision: auto, fp32, bf16 or fp16, see `Translator`
         batch: pictures of the same size that are computed together; 1 on CPUs, else 8
-        format: of written files: png, jpg, webp, tif … or keep
+        format: of written files: png, jpg, webp, tif … or keep; None: a named file's own, png in a folder
         tiling: how large pictures are cut
         max_pixels: larger files are refused before they are decoded; None takes all
         overwrite: translate again what an earlier call has finished

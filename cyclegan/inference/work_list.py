@@ -52,34 +52,42 @@ class Job:
             raise WorkListError(f"{self.target} lies outside {self.below}, through a link or ..")
 
 
-def plan(inputs: Sequence[str | Path], output: Path | str, format: str = "png") -> list[Job]:
+def plan(inputs: Sequence[str | Path], output: Path | str, format: str | None = None) -> list[Job]:
     """One job a picture; a folder keeps its tree and its names below `output`.
 
     Args:
         inputs: files, folders (searched with all their sub-folders) or patterns with * ? [ ] **
         output: a folder; for a single file also a file, told by its suffix
-        format: suffix of the results, or "keep"
+        format: suffix of the results, or "keep"; None for a named file's own, png in a folder
 
     A file that is not there becomes a job all the same, which fails when it is read. Raises WorkListError and
     FileNotFoundError.
     """
     output = Path(output)
-    if format != KEEP and f".{format}" not in FORMATS:
+    if format not in (None, KEEP) and f".{format}" not in FORMATS:
         raise WorkListError(f"no format {format!r}; there are keep, {', '.join(suffix[1:] for suffix in FORMATS)}")
     found = [(source, name) for given in inputs for source, name in _found(str(given), len(inputs) > 1)]
     if len(inputs) == 1 and not Path(inputs[0]).is_dir() and len(found) == 1 and _is_file_name(output):
+        check_format(output, found[0][0].suffix[1:].lower() if format == KEEP else format)
         return [_distinct(Job(found[0][0], output))]
     if output.exists() and not output.is_dir():
         raise WorkListError(f"{output} is a file; name a folder for several pictures")
     inside = output.resolve()
     found = [(source, name) for source, name in found if not _lies_in(source, inside, inputs)]
     alike = _casefolded if _folds_case(inside) else Path.as_posix
-    names = _targets([name for _, name in found], format, alike)
+    names = _targets([name for _, name in found], format or "png", alike)
     jobs = [_distinct(Job(source, output / name, output)) for (source, _), name in zip(found, names, strict=True)]
     _refuse_twins(jobs, alike)
     if again := [given for given in inputs if Path(given).is_dir() and Path(given).resolve() == inside]:
         raise WorkListError(f"{again[0]} is to be read and written: its results would be translated, too, another time")
     return jobs
+
+
+def check_format(output: Path, format: str | None) -> None:
+    """Raises WorkListError for a file whose name says one format where another is asked for."""
+    named, wanted = FORMATS.get(output.suffix.lower()), FORMATS.get(f".{format}", "PNG")
+    if format and named and named != wanted:
+        raise WorkListError(f"{output}: its name says {named}, the format {wanted}; leave one of them out")
 
 
 def with_masks(jobs: Sequence[Job], folder: Path) -> list[Job]:

@@ -292,6 +292,19 @@ def test_two_sources_for_one_result_and_results_over_sources_are_refused(tmp_pat
         plan([one], tmp_path / "out", format="gif")
 
 
+def test_a_file_is_of_the_format_that_its_name_says_and_no_other_may_be_asked_for(source, tmp_path, capsys):
+    one, out = save(tmp_path / "a.jpg", 9, 9), str(tmp_path / "x.jpg")
+    for inputs, format in ((str(one), "png"), ("-", "png"), (str(one), "tif")):
+        assert main([source, inputs, "-o", out, "--format", format]) == 1
+        assert "x.jpg: its name says JPEG, the format" in capsys.readouterr().err
+        assert not Path(out).exists()
+    with pytest.raises(WorkListError, match="its name says PNG, the format JPEG"):
+        plan([one], tmp_path / "x.png", format="keep")
+    for format in ("jpeg", "keep"):
+        assert main([source, str(one), "-o", out, "--format", format, "--overwrite"]) == 0
+    assert Image.open(out).format == "JPEG"
+
+
 def test_wrong_use_is_said_in_one_line(source, tmp_path, capsys):
     save(tmp_path / "a.png", 9, 9)
     for arguments in (
