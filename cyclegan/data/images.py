@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,10 +133,15 @@ def _bits(image: Image.Image, path: Path) -> int:
     if image.format == "TIFF":
         return max(image.tag_v2.get(258, (8,)))
     if image.format == "PPM":
-        with path.open("rb") as file:
-            fields = [f for line in file.read(512).split(b"\n") for f in line.split(b"#")[0].split()]
-        return 16 if fields[0] in (b"P2", b"P3", b"P5", b"P6") and int(fields[3]) > 255 else 8
+        return 16 if _ppm_white(path) > 255 else 8
     return 8
+
+
+def _ppm_white(path: Path) -> int:
+    """The largest value that a PGM or PPM may have, from its header; 1 of a bitmap."""
+    with path.open("rb") as file:
+        fields = re.sub(rb"#[^\n]*", b"", file.read(4096)).split(maxsplit=4)
+    return int(fields[3]) if fields[0] in (b"P2", b"P3", b"P5", b"P6") else 1
 
 
 def upright_size(path: Path) -> tuple[int, int]:
@@ -235,6 +241,8 @@ def _deep_colour(image: Image.Image, path: Path | str) -> np.ndarray:
     pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)  # which leaves orientation alone
     if pixels is None:
         raise ImageError(f"cannot read {path}: a 16-bit {image.format} of a kind that OpenCV does not decode")
+    if image.format == "PPM":  # of 10 or 12 bits, say, as they stand in the file
+        pixels = pixels.astype(np.float32) / _ppm_white(Path(path))
     if pixels.ndim == 2:
         return _oriented(pixels[..., None], orientation)
     return _oriented(pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]], orientation)  # BGR(A) to RGB(A)

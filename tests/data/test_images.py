@@ -52,6 +52,15 @@ def test_deep_grey_maps_keep_their_range(tmp_path: Path):
     assert read_image(tmp_path / "x.pgm", channels=1)[0, :, 0].tolist() == pytest.approx([0, 1 / 65535, 1])
 
 
+def test_white_is_where_the_head_of_a_pixel_map_says(tmp_path: Path):
+    values = np.array([[[0, 1023, 341]]])
+    comment = b"# " + b"x" * 600 + b"\n"
+    (tmp_path / "x.ppm").write_bytes(b"P6\n" + comment + b"1 1 1023\n" + values.astype(">u2").tobytes())
+    assert read_image(tmp_path / "x.ppm")[0, 0].tolist() == pytest.approx([0, 1, 1 / 3])
+    (tmp_path / "y.ppm").write_bytes(b"P6\n" + comment + b"1 1 255\n" + bytes([0, 255, 85]))
+    assert read_image(tmp_path / "y.ppm")[0, 0].tolist() == [0, 255, 85]
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "JPEG", "webp"])
 def test_lossy_files_come_back_nearly(suffix: str, tmp_path: Path):
     flat = np.full((16, 16, 3), 77, np.uint8)
