@@ -36,8 +36,14 @@ def find_split(data: Data, split: str) -> dict[str, list[Path]]:
     """The pictures of a split by domain; a domain without a folder is left out.
 
     Where training pictures are paired, so are the lists. Raises FileNotFoundError for a missing root, a missing
-    training folder and for folders without pictures, ConfigError for pictures that have no counterpart.
+    training folder and for folders without pictures, ConfigError for pictures that have no counterpart and for a
+    folder of B where A's pictures hold both.
     """
+    if data.side_by_side and (named := next((name for name in ("train", "test") if getattr(data.B, name)), None)):
+        raise ConfigError(
+            f"data.B.{named}: not with data.side_by_side, which takes B from the right halves of A's pictures; "
+            "data.side_by_side=false takes a folder for each"
+        )
     folders = {domain: find_folder(data, split, domain) for domain in ("A", "B")}
     for domain, folder in folders.items():
         if folder is None and split == "train":
@@ -105,9 +111,12 @@ def _missing(data: Data, split: str, domain: str) -> str:
         published = SETS.get(data.root.name)
         hint = f"; `cyclegan data fetch {published.name}` downloads it" if published and published.mirrors else ""
         return f"data.root: no folder {data.root}{hint or f' in {Path.cwd()}' * (not data.root.is_absolute())}"
+    other = data.model_copy(update={"side_by_side": not data.side_by_side})
+    there = next((data.root / name for name in _names(other, split, domain) if (data.root / name).is_dir()), None)
+    hint = f", or data.side_by_side={str(other.side_by_side).lower()} for {there}" if there else ""
     looked = ", ".join(_names(data, split, domain))
     found = ", ".join(sorted(path.name for path in data.root.iterdir() if path.is_dir())) or "no folders"
     return (
         f"data.root: {data.root} has no {split} folder for domain {domain} (looked for {looked}; found {found}); "
-        f"rename it, or name the folder as data.{domain}.{split}"
+        f"rename it, or name the folder as data.{domain}.{split}{hint}"
     )

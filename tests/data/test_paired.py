@@ -136,5 +136,17 @@ def test_a_picture_that_cannot_be_halved_is_named_and_halves_need_not_be_squares
 
 def test_a_missing_folder_of_pairs_is_named(tmp_path: Path):
     (tmp_path / "trainA").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"looked for train; found trainA"):
+    with pytest.raises(FileNotFoundError, match=r"looked for train; found trainA.*side_by_side=false for .*trainA$"):
         find_split(Data(root=tmp_path, side_by_side=True), "train")
+
+
+def test_a_folder_of_pairs_is_offered_where_two_are_looked_for(both_in_one: Path):
+    with pytest.raises(FileNotFoundError, match=r"found train, val.*, or data.side_by_side=true for .*train$"):
+        find_split(Data(root=both_in_one), "train")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_folder_of_b_is_refused_where_the_pictures_of_a_hold_both(split: str, both_in_one: Path):
+    data = Data(A={"train": both_in_one / "train"}, B={split: both_in_one / "val"}, side_by_side=True)
+    with pytest.raises(ConfigError, match=rf"data\.B\.{split}: not with data\.side_by_side"):
+        find_split(data, "train")
