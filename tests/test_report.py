@@ -178,6 +178,13 @@ def test_a_run_that_has_only_its_first_sheet_has_a_report(run):
     assert "No curves yet" in write_report(run).read_text(encoding="utf-8")
 
 
+def test_what_a_crash_left_on_the_disk_is_no_line(run):
+    pytest.importorskip("matplotlib")
+    with (run / "log" / "metrics.jsonl").open("ab") as file:
+        file.write(b"\x00\xff\xfe\n" + json.dumps(line(3200)).encode() + b"\n")
+    assert "<dd>3,200</dd>" in write_report(run).read_text(encoding="utf-8")
+
+
 def test_a_run_that_has_logged_nothing_is_one_clear_message(tmp_path):
     with pytest.raises(ReportError, match="nothing logged yet"):
         write_report(tmp_path)

@@ -61,8 +61,7 @@ class Journal:
         self.began, self.images, self.waited = time.monotonic(), start, 0.0
         if accelerator.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
-            lines = self.path.read_text().splitlines() if self.path.exists() else []
-            kept = [line for line in lines if _images(line) <= start]
+            kept = [line for line in _lines(self.path) if _images(line) <= start] if self.path.exists() else []
             write_whole(self.path, "".join(line + "\n" for line in kept))
 
     def timed(self, images: int, values: dict[str, float]) -> dict[str, float]:
@@ -102,8 +101,12 @@ def end_trackers(accelerator: Accelerator) -> None:
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """The lines of a metrics.jsonl; one that a crash cut short is left out."""
-    return [json.loads(line) for line in path.read_text().splitlines() if _images(line) < float("inf")]
+    """The lines of a metrics.jsonl; one that a crash cut short or spoiled is left out."""
+    return [json.loads(line) for line in _lines(path) if _images(line) < float("inf")]
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def _images(line: str) -> float:
