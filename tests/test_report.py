@@ -12,7 +12,7 @@ from cyclegan.commands.report import main
 from cyclegan.config import load_config
 from cyclegan.report import write_report
 from cyclegan.report.contents import ReportError, differences
-from cyclegan.report.curves import MOST_POINTS, MissingLibrary, smoothed, sort_panels
+from cyclegan.report.curves import MOST_POINTS, MissingLibrary, draw_panel, smoothed, sort_panels
 from cyclegan.report.page import summary
 from cyclegan.report.sheets import MOST_FRAMES, read_frames, thinned
 from cyclegan.training.remarks import Remark, add_remarks
@@ -186,8 +186,24 @@ def test_what_a_crash_left_on_the_disk_is_no_line(run):
 
 
 def test_a_run_that_has_logged_nothing_is_one_clear_message(tmp_path):
+    (tmp_path / "config.yaml").write_text("name: run")
     with pytest.raises(ReportError, match="nothing logged yet"):
         write_report(tmp_path)
+
+
+def test_a_folder_of_runs_is_no_run(run):
+    with pytest.raises(ReportError, match=r"is no run's folder; runs in .*script"):
+        write_report(run.parent)
+
+
+def test_of_a_young_run_the_points_themselves_are_drawn():
+    pytest.importorskip("matplotlib")
+    (panel,) = sort_panels(["generators"])["Generators"]
+    lines = [{"images": 100, "generators": 1.0}, {"images": 200, "generators": 3.0}]
+    for count in (1, 2):
+        drawn = draw_panel(panel, lines[:count], [])
+        heights = re.findall(r'y="([\d.]+)" style="fill: var\(--a\); stroke: var\(--a\)"', drawn)
+        assert len(set(heights)) == count
 
 
 def test_a_missing_run_names_those_there_are(run):

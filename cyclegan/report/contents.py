@@ -40,6 +40,8 @@ def read_contents(folder: Path) -> Contents:
     log = folder / "log"
     lines = read_metrics(log / "metrics.jsonl") if (log / "metrics.jsonl").exists() else []
     sheets = sorted(path for path in folder.glob("samples/*.png") if path.stem.isdigit())
+    if not lines and not sheets and not (folder / "config.yaml").exists():
+        raise ReportError(f"{folder} is no run's folder; {_neighbours(folder)}")
     if not lines and not sheets:
         raise ReportError(f"{folder}: nothing logged yet; curves come every logging.log_every images of a run")
     return Contents(
@@ -61,7 +63,7 @@ def _rollbacks(log: Path) -> list[Remark]:
 
 def _neighbours(folder: Path) -> str:
     runs = sorted(path.parent.name for path in folder.glob("*/config.yaml"))
-    return f"runs in {folder}: {', '.join(runs)}" if runs else f"no runs in {folder} either"
+    return f"runs in {folder}: {', '.join(runs)}" if runs else f"no runs in {folder}"
 
 
 def _read_config(path: Path) -> dict[str, Any]:

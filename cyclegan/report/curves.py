@@ -13,7 +13,7 @@ from cyclegan.training.remarks import Remark
 
 HEADINGS = ("Metrics", "Generators", "Discriminators", "Learning rate", "Speed and memory")
 MOST_POINTS = 600  # more than a figure has pixels
-SMOOTH = 30  # a smoothed curve is the mean over a thirtieth of the run
+SMOOTH = 30  # a smoothed curve is the mean over a thirtieth of the run, over three points at least
 FEW = 40  # points that are shown as such
 EXACT = ("lr/", "metrics/")  # what has no noise, or too few points, is not smoothed
 SERIES = ("--a", "--b", "--c", "--d")  # the page's colours; A and B, as everywhere, are the first two
@@ -86,7 +86,7 @@ def draw_panel(panel: Panel, lines: list[dict[str, float]], remarks: list[Remark
         shown: list[float] = []
         for series, name in zip(SERIES * len(panel.keys), panel.keys.values(), strict=False):
             x, y = _thinned(*_points(lines, name))
-            smooth = y if name.startswith(EXACT) else smoothed(y)
+            smooth = y if name.startswith(EXACT) or len(y) < 3 else smoothed(y)
             marker = "." if len(x) <= FEW else ""
             axes.plot(x, y, color=COLOURS[series], linewidth=0.6, alpha=0.35, marker=marker, markersize=4)
             axes.plot(x, smooth, color=COLOURS[series], linewidth=1.4, marker=marker if smooth is y else "")
