@@ -45,7 +45,7 @@ def fetch(
     if wanted.is_in(folder):
         print(f"{wanted.name}: already there. {_report(wanted, folder)}")
         return folder
-    if folder.exists() and any(folder.iterdir()):
+    if folder.is_symlink() or (folder.exists() and any(folder.iterdir())):  # nothing is renamed onto a link
         raise FetchError(f"{folder} exists, without images in each of {', '.join(wanted.counts)}: move it away first")
     if given is None and archive.is_file():
         given = archive

@@ -247,6 +247,17 @@ def test_a_complete_set_is_left_alone(small, tmp_path, capsys):
     assert len(names_in(tmp_path / "sets")) == len(PICTURES)
 
 
+def test_a_link_in_a_set_s_place_is_refused_before_the_download(small, archive, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "sets").mkdir()
+    for target in ("elsewhere", "gone"):
+        (tmp_path / "sets" / "small").symlink_to(tmp_path / target)
+        with served(archive.read_bytes()) as (url, log), pytest.raises(fetch.FetchError, match="move it away"):
+            fetch.fetch(at(small, url), tmp_path / "sets")
+        assert log == []
+        (tmp_path / "sets" / "small").unlink()
+
+
 def test_a_hand_placed_archive_is_used_and_kept(small, archive, tmp_path):
     assert data.main(["fetch", "small", "--root", str(tmp_path)]) == 0
     assert small.is_in(tmp_path / "small")
