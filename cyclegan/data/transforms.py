@@ -208,8 +208,8 @@ def resized(pixels: np.ndarray, size_for: SizeFor, box: tuple[float, float, floa
         image = image.permute(0, 3, 1, 2)  # with these strides torch takes and gives channels_last, which is faster
         return interpolate(image, size, mode="bicubic", antialias=True)[0].permute(1, 2, 0).numpy()
     # Pillow resizes 8-bit pictures with one or three channels, and floats one channel at a time.
-    planes = [pixels] if pixels.dtype == np.uint8 and pixels.shape[2] == 3 else np.split(pixels, pixels.shape[2], 2)
-    planes = [Image.fromarray(plane.squeeze()) for plane in planes]
+    planes = [pixels] if pixels.dtype == np.uint8 and pixels.shape[2] == 3 else np.moveaxis(pixels, 2, 0)
+    planes = [Image.fromarray(plane) for plane in planes]
     planes = [np.asarray(plane.resize(size[::-1], Image.Resampling.BICUBIC, box)) for plane in planes]
     pixels = planes[0] if planes[0].ndim == 3 else np.stack(planes, axis=2)
     return pixels if pixels.dtype == np.uint8 else pixels.clip(0, 1)

@@ -44,6 +44,15 @@ def test_resizing_is_pillows_antialiased_bicubic(sides: tuple[int, int], wide: P
     assert apart.max() <= 2 and (apart > 0).mean() < 0.05
 
 
+@pytest.mark.parametrize("sides", [(1, 1), (1, 5), (5, 1)])
+@pytest.mark.parametrize(("channels", "kind"), [(1, np.uint8), (1, np.float32), (3, np.float32), (3, np.uint8)])
+def test_pictures_of_one_row_or_one_column_are_resized_as_others(sides: tuple[int, int], channels: int, kind: type):
+    ramp = np.linspace(0, 1, sides[0] * sides[1]).reshape(*sides, 1).repeat(channels, 2)
+    larger = resized((ramp * 255).astype(kind) if kind is np.uint8 else ramp.astype(kind), lambda *_: (8, 10))
+    assert larger.shape == (8, 10, channels)
+    assert [np.ptp(larger, axis).max() > 0.1 for axis in (0, 1)] == [side > 1 for side in sides]
+
+
 def test_deep_pictures_are_resized_without_rounding(wide: Path):
     pixels = np.asarray(Image.open(wide))
     deep = resized(pixels.astype(np.float32) / 255, lambda *_: (24, 36))
