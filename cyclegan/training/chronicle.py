@@ -19,7 +19,7 @@ from cyclegan.training.doctor import new_doctor
 from cyclegan.training.environment import describe_environment
 from cyclegan.training.journal import Journal, tell
 from cyclegan.training.remarks import Remark, add_remarks, drop_remarks_after
-from cyclegan.training.samples import sample_images, sample_sheet, save_atomically, translate_samples
+from cyclegan.training.samples import drop_sheets_after, sample_images, sample_sheet, save_atomically, translate_samples
 from cyclegan.whole_files import write_whole
 
 
@@ -41,7 +41,7 @@ class Chronicle:
         self.samples = sample_images(config) if wanted else {}
 
     def open(self, images: int) -> None:
-        """Begin, or go on after `images`: later lines of an interrupted session are dropped."""
+        """Begin, or go on after `images`: later lines and sheets of an interrupted session are dropped."""
         tensorboard = TensorBoardTracker("", self.accelerator.logging_dir, purge_step=images + 1)  # log/ is the run's
         self.accelerator.log_with = [
             tensorboard if isinstance(kind, TensorBoardTracker) or str(kind) == tensorboard.name else kind
@@ -53,6 +53,7 @@ class Chronicle:
             environment = json.dumps(describe_environment(self.accelerator), indent=1)
             write_whole(self.log / "environment.json", environment)
             drop_remarks_after(self.remarks, images)
+            drop_sheets_after(self.config.folder / "samples", images)
 
     def add_curves(self, images: int, epoch: int, steps: int, values: dict[str, float]) -> None:
         line = self.journal.timed(images, values)

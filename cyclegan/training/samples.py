@@ -124,3 +124,10 @@ def save_atomically(picture: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_replacing(path) as file:
         picture.save(file, format="PNG")
+
+
+def drop_sheets_after(folder: Path, images: int) -> None:
+    """Those of weights that a run has left to resume from an earlier state: what it does not make again would stay."""
+    for sheet in folder.glob("*.png"):
+        if sheet.stem.isdigit() and int(sheet.stem) > images:
+            sheet.unlink()

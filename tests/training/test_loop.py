@@ -209,6 +209,8 @@ def test_going_back_leaves_the_later_states_alone_and_goes_on_from_the_new_ones(
     train(merged(options, saving=saving, training={"max_images": 10}), resume=str(run / "state" / "000000008"))
     names = sorted(state.name for state in (run / "state").iterdir())
     assert names == ["000000004", "000000008", "000000010", "000000012.abandoned", "000000016.abandoned"]
+    sheets = sorted(sheet.stem for sheet in (run / "samples").iterdir())
+    assert sheets == ["000000000", "000000008", "000000010"]  # none of weights that it has left
     train(merged(options, saving=saving))
     assert all(torch.equal(whole[k], v) for k, v in weights_of(run).items())
 
