@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test oldest lint bench clean
 
 setup: .venv/ready
 
@@ -18,6 +18,13 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -m 'not slow and not gpu' -n auto --maxprocesses 4 --dist worksteal
+
+# With the oldest versions that setup.cfg allows: make oldest PYTHON=python3.10
+oldest:
+	$(PYTHON) -m venv .venv-oldest
+	sed -nE 's/^ +([a-z-]+(\[[a-z]+\])?)>=([0-9.]+)$$/\1==\3.*/p' setup.cfg | sort -u > .venv-oldest/versions.txt
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -r .venv-oldest/versions.txt --editable '.[dev]'
+	.venv-oldest/bin/python -m pytest -m 'not slow and not gpu' -n auto --maxprocesses 4 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .
@@ -35,4 +42,4 @@ bench: setup
 	$(BIN)/python benchmarks/algorithms.py --cost --size 128 --iterations 1 --turns 1 --methods cyclegan cut
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-oldest build dist *.egg-info
