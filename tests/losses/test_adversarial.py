@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cyclegan.losses import critic_loss, gan_loss, gradient_penalty, l1_loss, r1_penalty
+from cyclegan.losses import critic_loss, gan_loss, gradient_penalty, l1_loss, r1_penalty, within
 
 SCORES = torch.tensor([[0.0, 2.0]])
 
@@ -76,6 +76,23 @@ def test_gradient_penalty_reaches_the_critics_weights():
 
 def test_l1_is_the_mean_absolute_difference():
     assert l1_loss(torch.tensor([1.0, -1.0]), torch.tensor([0.0, 2.0])).item() == 2.0
+
+
+def test_l1_inside_a_mask_is_the_mean_over_what_it_covers():
+    output, target = torch.full((2, 3, 1, 4), 5.0), torch.full((2, 3, 1, 4), 2.0)
+    target[0, 1, 0, 0] = 8.5  # inside
+    target[1, 0, 0, 3] = 100.0  # outside
+    mask = torch.zeros(2, 1, 1, 4)
+    mask[0, :, :, :2] = mask[1, :, :, 0] = 1
+    assert l1_loss(output, target, mask).item() == pytest.approx((8 * 3 + 3.5) / 9)  # 3 places of 3 channels
+    assert l1_loss(output, target, torch.zeros(2, 1, 1, 4)).item() == 0
+
+
+def test_within_a_mask_is_the_picture_and_the_background_around_it():
+    image, background = torch.tensor([[[[3.0, -4.0, 5.0]]]]), torch.tensor([[[[0.5, 0.25, -8.0]]]])
+    mask = torch.tensor([[[[1.0, 0.0, 0.5]]]])
+    assert within(mask, image, background).flatten().tolist() == [3.0, 0.25, -1.5]
+    assert within(None, image, background) is image
 
 
 def test_losses_of_several_maps_add_up():
