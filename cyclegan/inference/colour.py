@@ -20,7 +20,8 @@ def recoloured(style: Tensor, content: Tensor) -> Tensor:
 def brightness_matched(style: Tensor, content: Tensor) -> Tensor:
     """The style's luminance (1, 1, H, W) with the mean and the deviation of the content's (section 3.2)."""
     light, wanted = luminance(style), luminance(content)
-    return ((light - light.mean()) / light.std().clamp(min=1e-3) * wanted.std() + wanted.mean()).clamp(-1, 1)
+    deviation, other = (values.std(correction=0) for values in (light, wanted))  # which a single pixel has, too
+    return ((light - light.mean()) / deviation.clamp(min=1e-3) * other + wanted.mean()).clamp(-1, 1)
 
 
 def with_luminance(content: Tensor, light: Tensor) -> Tensor:
@@ -31,6 +32,6 @@ def with_luminance(content: Tensor, light: Tensor) -> Tensor:
 def _colours(picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (3, 1), and the root of the covariance and its inverse, (3, 3)."""
     pixels = picture.flatten(2)[0].double()
-    values, vectors = torch.linalg.eigh(pixels.cov() + 1e-5 * torch.eye(3, dtype=torch.double, device=picture.device))
+    values, vectors = torch.linalg.eigh(pixels.cov(correction=0) + 1e-5 * torch.eye(3).to(pixels))
     root, inverse = (vectors @ diagonal @ vectors.T for diagonal in (values.sqrt().diag(), values.rsqrt().diag()))
     return pixels.mean(1, keepdim=True), root, inverse

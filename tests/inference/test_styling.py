@@ -111,6 +111,18 @@ def test_luminance_paints_brightness_alone(source: Path, paint: Callable):
     assert kept.shape == made.shape and not np.array_equal(kept, made)
 
 
+@pytest.mark.parametrize("colours", ["histogram", "luminance"])
+def test_a_content_of_one_pixel_keeps_its_colour(source: Path, colours: str, recwarn: pytest.WarningsRecorder):
+    content, style = torch.tensor([0.5, -0.25, 0.0]).view(1, 3, 1, 1), read_style(styles(source)[0])
+    made = recoloured(style, content) if colours == "histogram" else brightness_matched(style, content)
+    wanted = content if colours == "histogram" else luminance(content)
+    assert torch.allclose(made.mean((2, 3)), wanted[..., 0, 0], atol=1e-4)
+    painted = translate(
+        source / "AtoB.safetensors", np.zeros((1, 1, 3), np.uint8), style=styles(source)[0], keep_colours=colours
+    )
+    assert painted.shape == (1, 1, 3) and not recwarn
+
+
 def test_each_style_goes_where_its_mask_is_white_and_nothing_elsewhere(source: Path, paint: Callable):
     one, two = styles(source)
     made = paint(style=[one, two], regions=[source / "left.png", source / "right.png"])
