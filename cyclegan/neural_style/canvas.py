@@ -54,6 +54,8 @@ class Model:
             raise RecipeError(f"style weights: expected at least 0 and finite, found {self.weight}")
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()  # painting needs gradients, whoever calls
 def stylize(
     content: Tensor,
     styles: Tensor | Sequence[Tensor | Model],
@@ -75,6 +77,7 @@ def stylize(
     recipe = recipe or Recipe()
     models = [s if isinstance(s, Model) else Model(s) for s in ([styles] if isinstance(styles, Tensor) else styles)]
     _check(content, models, recipe)
+    content = content.detach()
     backbone = (backbone or recipe.load_backbone()).to(content.device, content.dtype)
     noise = torch.rand(content.shape, generator=torch.Generator().manual_seed(recipe.seed)).to(content) * 2 - 1
     canvas = (1 - recipe.noise) * content + recipe.noise * noise

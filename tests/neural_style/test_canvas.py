@@ -129,6 +129,15 @@ def test_pictures_of_any_memory_layout_are_painted(backbone: Backbone):
     assert torch.allclose(run(backbone, content=content, steps=3)[0], run(backbone, steps=3)[0], atol=1e-4)
 
 
+def test_it_paints_where_nobody_else_wants_gradients_and_gives_none(backbone: Backbone):
+    expected, _ = run(backbone, steps=3, colour="luminance")
+    for mode in (torch.no_grad(), torch.inference_mode()):
+        with mode:
+            assert torch.equal(run(backbone, picture(2), picture(1), steps=3, colour="luminance")[0], expected)
+    made, _ = run(backbone, picture(2).requires_grad_(), picture(1).requires_grad_() * 1, steps=3, colour="luminance")
+    assert torch.equal(made, expected) and not made.requires_grad
+
+
 def test_lbfgs_goes_back_where_it_jumped_too_far(backbone: Backbone):
     _, seen = run(backbone, lr=40.0, steps=60)
     assert seen[-1].lr < 40 and max(step.losses["loss"] for step in seen) > 1.5 * seen[0].losses["loss"]
