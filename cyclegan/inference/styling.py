@@ -46,6 +46,7 @@ def take_style(
     Raises GeneratorFileError for generators without and for wrong weights, ImageError.
     """
     pictures = _several(pictures)
+    weights, strength = _numbers(weights), float(strength)
     read = [read_style(picture) for picture in pictures]
     check_styles(generator, read)
     try:
@@ -159,7 +160,7 @@ def styled(
 
     Raises GeneratorFileError for what does not go together, ImageError.
     """
-    pictures = _several(pictures)
+    pictures, weights = _several(pictures), _numbers(weights)
     if pictures or weights or strength != 1:
         generator = copy.deepcopy(generator)
         take_style(generator, pictures, weights, strength)
@@ -192,6 +193,11 @@ def _region(path: Path) -> str:
 
 def _several(pictures: StylePicture | Sequence[StylePicture]) -> list[StylePicture]:
     return [pictures] if isinstance(pictures, str | Path | Image.Image | np.ndarray) else list(pictures)
+
+
+def _numbers(weights: Sequence[float] | None) -> list[float] | None:
+    """As JSON gives them back: tuples, and numbers of numpy, would be another style's each time."""
+    return None if weights is None else [float(weight) for weight in weights]
 
 
 def _sha256(picture: StylePicture) -> str:

@@ -89,6 +89,15 @@ def test_translate_leaves_the_callers_generator_as_it_is(source: Path):
     assert "style" not in generator.about
 
 
+@pytest.mark.parametrize("weights", [(2, 1), np.float32([2, 1])])
+def test_weights_and_strengths_of_any_kind_are_the_same_style_next_time(source: Path, weights):
+    given = (source / "AtoB.safetensors", source / "content", source / "out")
+    options = {"style": styles(source), "style_weights": weights, "strength": np.float32(0.5)}
+    assert len(translate(*given, **options).done) == 2
+    assert len(translate(*given, **options).skipped) == 2
+    assert len(translate(*given, **{**options, "style_weights": [2, 1], "strength": 0.5}).skipped) == 2
+
+
 def test_histogram_gives_the_style_the_contents_colours_first(source: Path, paint: Callable):
     style, content = read_style(styles(source)[0]), read_style(source / "content" / "00.png")
     expected = direct(source, recoloured(style, content))
