@@ -65,7 +65,7 @@ def translate(
     style_weights: Sequence[float] | None = None,
     strength: float = 1.0,
     keep_colours: Colours | None = None,
-    regions: Sequence[str | Path] = (),
+    regions: str | Path | Sequence[str | Path] = (),
     device: str | Sequence[str] | None = None,
     precision: Precision = "auto",
     batch: int | None = None,
@@ -96,6 +96,7 @@ def translate(
     Returns the same kind as it was given for pictures in memory, a PIL image for one path without `output`, and a
     Report for paths with `output`. Raises ImageError for a bad picture in memory or without `output`.
     """
+    regions = [regions] if isinstance(regions, str | Path) else list(regions)
     generator = source if isinstance(source, nn.Module) else open_generator(source, direction)
     generator, styling = styled(generator, style, style_weights, strength, keep_colours, regions)
     devices = [device] if isinstance(device, str) else list(device or [default_device()])
@@ -114,7 +115,9 @@ def _in_memory(translator: Translator, given: Any, regions: Sequence[str | Path]
     if isinstance(given, str | Path):
         if Path(given).is_dir():
             raise ImageError(f"{given} is a folder; name an output folder for its translations")
-        return to_pillow(translator([read_picture(given, translator.channels, translator.background)], [regions])[0])
+        (job,) = with_regions([Job(Path(given), Path(given))], regions)
+        picture = read_picture(given, translator.channels, translator.background)
+        return to_pillow(translator([picture], [job.regions])[0])
     (result,) = translator([picture_of(given, translator.channels, translator.background)], [regions])
     if isinstance(given, Image.Image):
         return to_pillow(result)

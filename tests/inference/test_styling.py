@@ -160,6 +160,15 @@ def test_command_takes_a_mask_for_all_or_a_folder_of_masks(source: Path):
         assert (source / "files" / name).read_bytes() == (source / "folders" / name).read_bytes()
 
 
+def test_one_picture_finds_its_mask_in_a_folder_without_an_output_too(source: Path, paint: Callable):
+    (source / "masks").mkdir()
+    (source / "masks" / "00.png").write_bytes((source / "left.png").read_bytes())
+    given = {"style": styles(source)[0], "regions": source / "masks", "device": "cpu", "precision": "fp32"}
+    made = translate(source / "AtoB.safetensors", source / "content" / "00.png", **given)
+    expected = paint(style=styles(source)[0], regions=[source / "left.png"])
+    assert np.array_equal(np.asarray(made, np.float32) / 127.5 - 1, expected)
+
+
 def test_results_are_not_kept_when_a_region_changes(source: Path, capsys):
     masks, out = source / "masks", source / "out"
     masks.mkdir()
