@@ -11,6 +11,7 @@ from cyclegan.data.images import read_image, to_tensor
 from cyclegan.devices import default_device, usable_device
 from cyclegan.inference.generator_file import DIRECTIONS, load_generator
 from cyclegan.inference.style_grid import draws, read_contents, walk
+from cyclegan.inference.work_list import keep_apart
 from cyclegan.training.samples import draw_sheet, save_atomically
 
 SUMMARY = "show contents on the way from style to style, or in draws around a style, as one picture"
@@ -24,6 +25,7 @@ def main(arguments: list[str]) -> int:
         parser.error("--style: two pictures or more to walk between, or --samples to draw around one")
     if options.output.suffix.lower() != ".png":
         parser.error(f"-o {options.output}: name a .png")
+    keep_apart([options.output], [*options.contents, *options.style])
     generator = load_generator(options.source, options.direction, usable_device(options.device or default_device()))
     about = generator.about["input"]
     contents = read_contents(options.contents, options.size, about["channels"], about.get("background", "white"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from cyclegan.arguments import whole_number
 from cyclegan.commands import say_files
 from cyclegan.devices import default_device, usable_device
-from cyclegan.inference.work_list import plan
+from cyclegan.inference.work_list import keep_apart, plan
 from cyclegan.networks.backbones import RANDOM
 from cyclegan.neural_style.files import Wishes, read_styles, stylize_files
 from cyclegan.neural_style.recipe import CHOICES, Recipe
@@ -24,6 +24,8 @@ def main(arguments: list[str]) -> int:
     recipe = _recipe(options)
     styles = read_styles(options.styles, options.style_weights, options.mask, options.style_mask)
     jobs = plan([options.content], options.output)
+    if options.overwrite:
+        keep_apart((job.target for job in jobs), [*options.styles, *options.mask, *options.style_mask])
     with contextlib.ExitStack() as stack:
         curve = stack.enter_context(options.log.open("a", encoding="utf-8")) if options.log else None
         wishes = Wishes(options.size or None, options.overwrite, options.every, curve, options.quality)

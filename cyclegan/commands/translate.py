@@ -17,7 +17,7 @@ from cyclegan.inference.picture_files import FORMATS, Picture, pixel_limit, read
 from cyclegan.inference.source_arguments import add_source, add_styling, styled_source
 from cyclegan.inference.tiles import Tiling
 from cyclegan.inference.translator import Translator
-from cyclegan.inference.work_list import KEEP, WorkListError, check_format, plan, with_masks, with_regions
+from cyclegan.inference.work_list import KEEP, WorkListError, check_format, keep_apart, plan, with_masks, with_regions
 from cyclegan.whole_files import open_replacing
 
 SUMMARY = "translate pictures, folders of them, or standard input"
@@ -129,6 +129,7 @@ def _files(translators: list[Translator], options: argparse.Namespace) -> int:
     jobs = plan(options.inputs, options.output, options.format)
     jobs = with_masks(jobs, options.mask) if options.mask else jobs
     jobs = with_regions(jobs, options.region)
+    keep_apart((job.target for job in jobs), [*options.style, *options.region])
     report = translate_files(
         translators,
         jobs,

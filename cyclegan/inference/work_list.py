@@ -103,6 +103,14 @@ def with_regions(jobs: Sequence[Job], places: Sequence[Path | str]) -> list[Job]
     return [replace(job, regions=tuple(masks[i] for masks in found)) for i, job in enumerate(jobs)]
 
 
+def keep_apart(targets: Iterable[Path], read: Iterable[Path]) -> None:
+    """Raises WorkListError if a target would take the place of a picture that is read beside it: a style, a mask."""
+    pictures = [path for path in read if path.is_file()]
+    for target in targets:
+        if target.exists() and (lost := next((path for path in pictures if target.samefile(path)), None)):
+            raise WorkListError(f"{target} would overwrite {lost}, which it is made from; choose another output")
+
+
 def _masks(jobs: Sequence[Job], folder: Path, option: str) -> list[Path]:
     known = {path.relative_to(folder).with_suffix(""): path for path in find_images(folder)}
     names = [job.target.relative_to(job.below) if job.below else Path(job.source.name) for job in jobs]

@@ -74,11 +74,13 @@ def test_an_exported_file_keeps_the_style(source: Path):
         (["--strength", "1.5"], "--style: strength: 0 to 1 expected, found 1.5"),
         (["--style", "STYLE", "--style-weights", "1", "2"], "style weights: one, at least 0 and finite, for each of 1"),
         (["--style", "gone.png"], "gone.png"),
+        (["--style", "STYLE", "-o", "STYLE", "--overwrite"], "which it is made from; choose another output"),
     ],
 )
 def test_a_mistake_is_one_line(source: Path, more: list[str], words: str, capsys):
     style = str(next((source / "style").iterdir()))
-    given = [str(source / "AtoB.safetensors"), str(source / "content"), "-o", str(source / "out"), "--device", "cpu"]
+    content = str(source / "content" / "00.png")
+    given = [str(source / "AtoB.safetensors"), content, "-o", str(source / "out"), "--device", "cpu"]
     given += [style if value == "STYLE" else value for value in more]
     assert run("cyclegan translate", translate.main, given) == 1
     err = capsys.readouterr().err

@@ -106,6 +106,13 @@ def test_a_picture_whose_place_cannot_be_written_does_not_stop_the_others(folder
     assert len(list((folders / "style").iterdir())) == 2
 
 
+def test_a_style_is_not_painted_over(folders: Path, capsys):
+    style = folders / "style" / "00.png"
+    before = style.read_bytes()
+    assert stylize(folders / "content", style, "-o", folders / "style", "--overwrite") == 1
+    assert "which it is made from; choose another output" in capsys.readouterr().err and style.read_bytes() == before
+
+
 def test_a_folder_is_no_style(folders: Path, capsys):
     assert stylize(folders / "content", folders / "style", "-o", folders / "out") == 1
     assert "style is a folder: name the pictures" in capsys.readouterr().err
