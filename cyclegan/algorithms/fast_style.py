@@ -15,6 +15,7 @@ from cyclegan.losses.structure import total_variation
 from cyclegan.losses.style import SAMPLED, Kernel, Style, content_loss, describe_layers, style_loss
 from cyclegan.networks.backbones import BackboneName, Pooling, default_layers, load_backbone
 
+SMALLEST = 32  # pixels of the style's sides: below, deep layers have nothing left
 PAPERS = (["relu2_2"], ["relu1_2", "relu2_2", "relu3_3", "relu4_3"])  # of vgg16: content, style
 
 
@@ -108,5 +109,10 @@ def _read(path: Folder, longest: int, background: str) -> Tensor:
     except (OSError, ValueError) as error:
         raise ConfigError(f"algorithm.style: {error}") from None
     share = longest / max(picture.shape[2:])
-    size = [max(1, round(side * share)) for side in picture.shape[2:]]
+    size = [round(side * share) for side in picture.shape[2:]]
+    if min(size) < SMALLEST:
+        raise ConfigError(
+            f"algorithm.style: {path} has {size[1]}x{size[0]} pixels at style_size {longest}; "
+            f"sides of at least {SMALLEST} expected, for deep layers: take a larger style_size, or cut the picture"
+        )
     return torch.nn.functional.interpolate(picture, size, mode="bicubic", antialias=True).clamp(-1, 1)

@@ -77,6 +77,12 @@ def test_fast_style_learns_one_picture_whatever_domain_b_holds(tmp_path: Path):
     assert values[0] == values[1] and algorithm.picture.shape == (1, 3, 40, 40)
 
 
+def test_a_style_too_narrow_for_deep_layers_is_one_line(tmp_path: Path):
+    write_pictures(tmp_path, 1, side=50)
+    with pytest.raises(ConfigError, match="has 8x8 pixels at style_size 8; sides of at least 32 expected"):
+        build("fast_style", style=str(tmp_path / "00.png"), style_size=8)
+
+
 def test_adains_losses_are_the_papers():
     algorithm = build("adain", relative=False, beta=7.0).eval()
     pictures = batch()
