@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from cyclegan.arguments import whole_number
-from cyclegan.data.images import read_image, to_tensor
 from cyclegan.devices import default_device, usable_device
 from cyclegan.inference.generator_file import DIRECTIONS, load_generator
 from cyclegan.inference.style_grid import draws, read_contents, walk
+from cyclegan.inference.styling import read_style
 from cyclegan.inference.work_list import keep_apart
 from cyclegan.training.samples import draw_sheet, save_atomically
 
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     about = generator.about["input"]
     contents = read_contents(options.contents, options.size, about["channels"], about.get("background", "white"))
     captions = _captions([path.stem for path in options.style])
-    styles = {name: to_tensor(read_image(path))[None] for name, path in zip(captions, options.style, strict=True)}
+    styles = {name: read_style(path) for name, path in zip(captions, options.style, strict=True)}
     if options.samples:
         columns = draws(generator, contents, styles, options.samples, options.seed)
     else:

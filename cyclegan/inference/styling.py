@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ from cyclegan.networks.styled import Code, StyledGenerator, mixed
 
 Colours = Literal["histogram", "luminance"]
 CHOICES = typing.get_args(Colours)
+LARGEST = 2048 * 2048  # pixels of a style: encoders want 1.5 KiB for each, and it cannot be cut as contents are
 StylePicture = str | Path | Image.Image | np.ndarray
 
 
@@ -74,9 +76,14 @@ def refuse_exported(generator: nn.Module, what: str) -> None:
 
 
 def read_style(picture: StylePicture) -> Tensor:
-    """(1, 3, h, w) in [-1, 1]. Raises ImageError."""
+    """(1, 3, h, w) in [-1, 1], shrunk where it has more than LARGEST pixels. Raises ImageError."""
     pixels = read_image(picture) if isinstance(picture, str | Path) else picture_of(picture).pixels
-    return to_tensor(pixels)[None]
+    style = to_tensor(pixels)[None]
+    share = (LARGEST / (style.shape[2] * style.shape[3])) ** 0.5
+    if share >= 1:
+        return style
+    sides = [max(1, int(side * share)) for side in style.shape[2:]]
+    return F.interpolate(style, sides, mode="bicubic", antialias=True).clamp(-1, 1)
 
 
 @dataclass

@@ -81,6 +81,14 @@ def test_a_style_in_memory_is_that_of_its_file(source: Path, paint: Callable):
     assert torch.equal(generator(content), generator(content, read_style(styles(source)[1])))  # nothing of either
 
 
+def test_a_large_style_is_shrunk_before_it_is_encoded(source: Path, monkeypatch: pytest.MonkeyPatch):
+    Image.new("RGB", (80, 40), (255, 0, 0)).save(source / "large.png")
+    assert read_style(source / "large.png").shape == (1, 3, 40, 80)
+    monkeypatch.setattr("cyclegan.inference.styling.LARGEST", 800)
+    small = read_style(source / "large.png")
+    assert small.shape == (1, 3, 20, 40) and torch.allclose(small[0, :, 0, 0], torch.tensor([1.0, -1.0, -1.0]))
+
+
 def test_translate_leaves_the_callers_generator_as_it_is(source: Path):
     generator = load_generator(source / "AtoB.safetensors")
     before, content = [value.clone() for value in generator.kept()], Image.open(source / "content" / "00.png")
