@@ -63,7 +63,7 @@ def translate(
     direction: str | None = None,
     style: StylePicture | Sequence[StylePicture] = (),
     style_weights: Sequence[float] | None = None,
-    strength: float = 1.0,
+    strength: float | None = None,
     keep_colours: Colours | None = None,
     regions: str | Path | Sequence[str | Path] = (),
     device: str | Sequence[str] | None = None,
@@ -82,7 +82,7 @@ def translate(
             those; or a path to a picture, to a folder, a pattern, or a list of paths
         output: for paths: the folder (or, for one picture, the file) to write into
         direction: "AtoB" or "BtoA", where `source` has both
-        style, style_weights, strength: of generators of content and style, see `take_style`; without, the kept style
+        style, style_weights, strength: of generators of content and style, see `take_style`; without, what is kept
         keep_colours: histogram or luminance, see `Styling`
         regions: for each style, a mask that is white where it goes, or a folder of masks named like the pictures
         device: e.g. "cuda", or several, which share the files; the GPU if there is one

@@ -31,7 +31,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     style = parser.add_argument_group("generators of content and style")
     style.add_argument("--style", type=Path, nargs="+", default=[], help="pictures of the style (that of all in B)")
     style.add_argument("--style-weights", type=float, nargs="+", help="one a picture (the same for all)")
-    style.add_argument("--strength", type=float, default=1.0, help="0: the content as it is decoded, 1: all (1)")
+    style.add_argument("--strength", type=float, help="0: the content as it is decoded, 1: all (1, or what is kept)")
 
 
 def add_styling(parser: argparse.ArgumentParser) -> None:

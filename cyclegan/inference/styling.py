@@ -159,18 +159,20 @@ def styled(
     generator: nn.Module,
     pictures: StylePicture | Sequence[StylePicture],
     weights: Sequence[float] | None = None,
-    strength: float = 1.0,
+    strength: float | None = None,
     colours: Colours | None = None,
     regions: Sequence[str | Path] = (),
 ) -> tuple[nn.Module, Styling | None]:
     """A copy of the generator that keeps this style, and what is to be done with each content beyond that, if anything.
 
+    Strength is 1 where it is not given, or without pictures what the generator keeps.
+
     Raises GeneratorFileError for what does not go together, ImageError.
     """
     pictures, weights = _several(pictures), _numbers(weights)
-    if pictures or weights or strength != 1:
+    if pictures or weights or strength is not None:
         generator = copy.deepcopy(generator)
-        take_style(generator, pictures, weights, strength)
+        take_style(generator, pictures, weights, 1.0 if strength is None else strength)
     if not colours and not regions:
         return generator, None
     if not hasattr(generator, "take_style"):

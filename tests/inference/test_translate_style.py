@@ -68,6 +68,16 @@ def test_an_exported_file_keeps_the_style(source: Path):
     assert torch.allclose(found, generator(image), atol=1e-4) and not torch.allclose(found, unstyled, atol=1e-2)
 
 
+def test_strength_1_is_more_than_what_a_file_keeps(source: Path):
+    style, own = next((source / "style").iterdir()), source / "AtoB.safetensors"
+    whole, half = translated(source, "whole", "--style", style), source / "half.safetensors"
+    given = [own, "--format", "safetensors", "-o", half, "--style", style, "--strength", "0.5"]
+    assert run("cyclegan export", export.main, [str(value) for value in given]) == 0
+    half.replace(own)
+    assert not np.array_equal(translated(source, "kept"), whole)
+    assert np.array_equal(translated(source, "one", "--strength", "1"), whole)
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
