@@ -9,6 +9,8 @@ from pathlib import Path
 from cyclegan.arguments import whole_number
 from cyclegan.commands import say_files
 from cyclegan.devices import default_device, usable_device
+from cyclegan.inference.files import PIXELS
+from cyclegan.inference.picture_files import pixel_limit
 from cyclegan.inference.work_list import keep_apart, plan
 from cyclegan.networks.backbones import RANDOM
 from cyclegan.neural_style.files import Wishes, read_styles, stylize_files
@@ -22,11 +24,12 @@ def main(arguments: list[str]) -> int:
     """0: all painted; 1: some could not be (listed on standard error); 2: wrong usage."""
     options = _parser().parse_args(arguments)
     recipe = _recipe(options)
-    styles = read_styles(options.styles, options.style_weights, options.mask, options.style_mask)
     jobs = plan([options.content], options.output)
     if options.overwrite:
         keep_apart((job.target for job in jobs), [*options.styles, *options.mask, *options.style_mask])
     with contextlib.ExitStack() as stack:
+        stack.enter_context(pixel_limit(options.max_pixels or None))
+        styles = read_styles(options.styles, options.style_weights, options.mask, options.style_mask)
         curve = stack.enter_context(options.log.open("a", encoding="utf-8")) if options.log else None
         wishes = Wishes(options.size or None, options.overwrite, options.every, curve, options.quality)
         painted = stylize_files(jobs, styles, recipe, wishes, usable_device(options.device or default_device()))
@@ -58,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--overwrite", action="store_true", help="paint again what is already there")
     parser.add_argument(
         "--quality", type=whole_number(1, 100), default=95, help="of JPEG and WebP, 1 to 100 (%(default)s)"
+    )
+    parser.add_argument(
+        "--max-pixels", type=whole_number(0), default=PIXELS, help="refuse larger pictures (%(default)s); 0 takes all"
     )
 
     network = parser.add_argument_group("what tells content and style")

@@ -26,8 +26,8 @@ SUMMARY = "translate pictures, folders of them, or standard input"
 def main(arguments: list[str]) -> int:
     """0: all translated; 1: some could not be (listed on standard error); 2: wrong usage."""
     options = _parser().parse_args(arguments)
-    translators = _translators(options)
     with pixel_limit(options.max_pixels or None):
+        translators = _translators(options)
         warnings.showwarning = _show_warning  # `pixel_limit` puts it back
         if "-" in (*options.inputs, options.output):
             if options.mask or options.region:

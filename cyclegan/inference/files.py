@@ -98,10 +98,10 @@ def translate(
     """
     regions = [regions] if isinstance(regions, str | Path) else list(regions)
     generator = source if isinstance(source, nn.Module) else open_generator(source, direction)
-    generator, styling = styled(generator, style, style_weights, strength, keep_colours, regions)
     devices = [device] if isinstance(device, str) else list(device or [default_device()])
-    translators = [Translator(generator, one, precision, tiling, styling) for one in devices]
     with pixel_limit(max_pixels):
+        generator, styling = styled(generator, style, style_weights, strength, keep_colours, regions)
+        translators = [Translator(generator, one, precision, tiling, styling) for one in devices]
         if output is not None:
             paths = [pictures] if isinstance(pictures, str | Path) else list(pictures)
             jobs = with_regions(plan(paths, output, format), regions)

@@ -68,6 +68,14 @@ def test_an_exported_file_keeps_the_style(source: Path):
     assert torch.allclose(found, generator(image), atol=1e-4) and not torch.allclose(found, unstyled, atol=1e-2)
 
 
+def test_max_pixels_holds_for_styles_as_for_contents(source: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    given = [source / "AtoB.safetensors", source / "content", "-o", source / "out", "--device", "cpu"]
+    given += ["--style", source / "style" / "00.png"]
+    assert run("cyclegan translate", translate.main, [str(value) for value in given]) == 0
+    assert capsys.readouterr().err.startswith("2 translated")
+
+
 def test_strength_1_is_more_than_what_a_file_keeps(source: Path):
     style, own = next((source / "style").iterdir()), source / "AtoB.safetensors"
     whole, half = translated(source, "whole", "--style", style), source / "half.safetensors"
