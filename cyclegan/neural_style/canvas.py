@@ -42,7 +42,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Model:
-    """A style to follow: (1, 3, h, w) in [-1, 1]; how much; where in the content, and where in itself (None: all)."""
+    """A style to follow: (1, 3, h, w) in [-1, 1]; how much; where in the content, and where in itself (None: all).
+
+    Masks are (1, 1, h, w) of any size: bool, or numbers from 0 to 1.
+    """
 
     picture: Tensor
     weight: float = 1.0
@@ -194,7 +197,7 @@ class Painter:
         for name in self.style_layers:
             values = features[name]
             # nowhere quite 0, so that a small region is not lost where a layer is coarse
-            place = None if mask is None else F.adaptive_avg_pool2d(mask, values.shape[2:]) + 1e-6
+            place = None if mask is None else F.adaptive_avg_pool2d(mask.to(values), values.shape[2:]) + 1e-6
             found[name] = describe(values, self.recipe.kernel, place, self.recipe.places, draw)
         return found
 
@@ -230,6 +233,8 @@ def _check(content: Tensor, models: Sequence[Model], recipe: Recipe) -> None:
         )
     for model in models:
         for name, mask in (("mask", model.mask), ("style mask", model.own_mask)):
+            if mask is not None and (mask.ndim != 4 or mask.shape[:2] != (1, 1)):
+                raise RecipeError(f"{name}: a tensor (1, 1, H, W) expected, found {tuple(mask.shape)}")
             if mask is not None and not mask.sum() > 0:
                 raise RecipeError(f"{name}: black all over, so there is nowhere for the style")
 

@@ -115,6 +115,12 @@ def test_a_mask_keeps_the_style_in_its_region_and_two_styles_apart(backbone: Bac
     assert made.mean() > 0.4
 
 
+def test_a_mask_may_be_bool(backbone: Backbone):
+    left = picture(3)[:, :1] > 0
+    made, expected = (run(backbone, [Model(picture(2), mask=mask)], steps=3)[0] for mask in (left, left.float()))
+    assert torch.equal(made, expected)
+
+
 def test_styles_count_by_their_weights(backbone: Backbone):
     bright, dark = torch.full((1, 3, 32, 32), 0.8), torch.full((1, 3, 32, 32), -0.8)
     means = [
@@ -199,6 +205,8 @@ def test_wrong_pictures_masks_and_divergence_are_one_line(backbone: Backbone):
         run(backbone, torch.zeros(3, 8, 8))
     with pytest.raises(RecipeError, match="mask: black all over"):
         run(backbone, [Model(picture(2), mask=torch.zeros(1, 1, 8, 8))])
+    with pytest.raises(RecipeError, match=r"mask: a tensor \(1, 1, H, W\) expected, found \(8, 8\)"):
+        run(backbone, [Model(picture(2), mask=torch.ones(8, 8))])
     with pytest.raises(RecipeError, match="at least one picture"):
         run(backbone, [])
     with pytest.raises(RecipeError, match=r"vgg16 has no layer 'relu9_9'"):
