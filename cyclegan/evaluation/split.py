@@ -24,7 +24,7 @@ from cyclegan.evaluation.features import Pictures
 from cyclegan.evaluation.paired import mae, psnr, ssim
 from cyclegan.evaluation.statistics import EvaluationError
 from cyclegan.inference.gallery import Block, write_gallery
-from cyclegan.losses.structure import WINDOW
+from cyclegan.losses.structure import WINDOW, luminance
 from cyclegan.whole_files import write_whole
 
 WRITTEN = ".written.json"
@@ -181,10 +181,12 @@ def _truth(way: Direction, path: Path, image: Tensor, fake: Tensor) -> Tensor | 
     if path not in way.truths:
         return None
     truth = way.read_target(way.truths[path])
-    return truth if truth.shape == fake.shape == image.shape else None
+    return truth if truth.shape == fake.shape and truth.shape[1:] == image.shape[1:] else None
 
 
 def _score(values: dict, image: Tensor, fake: Tensor, truth: Tensor) -> None:
+    if len(image) != len(truth):  # grey in one domain, colour in the other
+        image = luminance(image[None])[0].expand_as(truth)
     for metric, function in PAIRED.items():
         if metric == "SSIM" and min(fake.shape[1:]) < WINDOW:
             continue

@@ -340,6 +340,30 @@ def test_truths_of_another_size_are_told(run: Path):
     assert "1 have another size" in (run / "test" / "index.html").read_text()
 
 
+@pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
+def test_colours_for_grey_pictures_are_compared_with_the_true_ones(run: Path, direction: str):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"]["A"]["channels"] = 1
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    channels = {"A": 1, "B": 3}
+    for way in ("AtoB", "BtoA"):
+        counts = {"in_channels": channels[way[0]], "out_channels": channels[way[-1]]}
+        generator = build_generator({"name": "resnet", "width": 2, "blocks": 0, **counts})
+        about = {"direction": way, "input": {"channels": channels[way[0]]}, "output": {"channels": channels[way[-1]]}}
+        save_generator(run / f"{way}.safetensors", initialize(generator, "normal", 0.0), about)
+    shutil.rmtree(data_root(run) / "testB")
+    shutil.copytree(data_root(run) / "testA", data_root(run) / "testB")
+    result = translate_split(run, direction=direction, paired=True)[direction]
+    assert "another size" not in result["truths"] and {"MAE", "PSNR", "SSIM"} <= set(result["scores"])
+    files = sorted((data_root(run) / "testA").iterdir())
+    grey = [np.asarray(Image.open(path).convert("L"), float)[..., None] / 127.5 - 1 for path in files]
+    truth = [np.asarray(Image.open(path), float) / 127.5 - 1 for path in files] if direction == "AtoB" else grey
+    untouched = np.mean([np.abs(x - y).mean() for x, y in zip(grey, truth, strict=True)])
+    assert result["scores"]["MAE"]["untouched"] == pytest.approx(untouched, abs=0.01)
+    translated = np.mean([np.abs(y).mean() for y in truth])  # the generator gives middle grey
+    assert result["scores"]["MAE"]["translated"] == pytest.approx(translated, abs=0.01)
+
+
 def test_translations_of_pictures_that_are_gone_go_too(run: Path):
     translate_split(run, direction="AtoB")
     (data_root(run) / "testA" / "00.png").rename(data_root(run) / "testA" / "new.png")
