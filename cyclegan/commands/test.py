@@ -7,11 +7,15 @@ from pathlib import Path
 
 from cyclegan.arguments import whole_number
 from cyclegan.devices import usable_device
+from cyclegan.evaluation.evaluator import check_metrics
 from cyclegan.evaluation.extractors import make_extractor
 from cyclegan.evaluation.protocols import PROTOCOLS
 from cyclegan.evaluation.split import about_distances, translate_split
+from cyclegan.evaluation.statistics import EvaluationError
 
 SUMMARY = "translate and score the test split of a run, write its gallery"
+
+OF_METRICS = ("protocol", "extractor", "inception_weights")
 
 
 def main(arguments: list[str]) -> int:
@@ -44,7 +48,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--inception-weights", type=Path, help="the FID's file of weights, where it is not downloaded")
     options = parser.parse_args(arguments)
     device = usable_device(options.device)
-    metrics = [name for name in options.metrics.split(",") if name]
+    metrics = [name.strip() for name in options.metrics.split(",") if name.strip()]
+    _check(options, parser, metrics)
     extractor = None
     if metrics:
         extractor = make_extractor(
@@ -62,3 +67,12 @@ def main(arguments: list[str]) -> int:
             print(f"  {sentence}")
     print(f"\ngallery: {options.run / options.split / 'index.html'}")
     return 0
+
+
+def _check(options: argparse.Namespace, parser: argparse.ArgumentParser, metrics: list[str]) -> None:
+    """Raise for unknown metrics, before weights are looked for, and for options that would do nothing."""
+    if metrics:
+        check_metrics(metrics)
+    elif idle := [name for name in OF_METRICS if vars(options)[name] != parser.get_default(name)]:
+        told = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+        raise EvaluationError(f"{told}: for --metrics only; name some, e.g. --metrics fid,kid")

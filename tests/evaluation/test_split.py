@@ -324,6 +324,15 @@ def test_wrong_metrics_and_batches_are_said_before_the_translation(run: Path, ca
     assert not (run / "test").exists()
 
 
+def test_what_is_said_about_metrics_needs_some(run: Path, capsys):
+    arguments = ["--run", str(run), "--device", "cpu", "--direction", "AtoB"]
+    assert commands.run("test.py", test.main, [*arguments, "--extractor", str(colours(run.parent))]) == 1
+    assert "--extractor: for --metrics only" in capsys.readouterr().err
+    extra = ["--metrics", "fid, kid", "--extractor", str(colours(run.parent))]
+    assert commands.run("test.py", test.main, [*arguments, *extra]) == 0
+    assert "kid_colours" in capsys.readouterr().out
+
+
 def test_what_distances_cannot_be_had_costs_nothing_else(run: Path, capsys):
     arguments = ["--run", str(run), "--metrics", "kid,density_coverage", "--extractor", str(colours(run.parent))]
     assert commands.run("test.py", test.main, [*arguments, "--device", "cpu"]) == 1
