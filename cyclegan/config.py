@@ -357,6 +357,8 @@ def _explain(error: ValidationError, model: type[BaseModel], origin: str, prefix
         key = prefix + ".".join(part for part in path if not re.search(r"[\[\(]|^(int|float|str|literal)$", part))
         if problem["type"] == "extra_forbidden":
             lines.append(f"{prefix}{'.'.join(path)}: {_unknown(path[-1], _keys(model, path[:-1]))}")
+        elif problem["type"] == "list_type" and isinstance(problem["input"], str | int | float):
+            lines.append(f"{key}: a list expected, so [{problem['input']}], found {problem['input']!r}")
         else:
             lines.append(f"{key}: {problem['msg']}, found {problem['input']!r}")
     unique = list(dict.fromkeys(lines))

@@ -107,6 +107,7 @@ def test_yaml_suffix_and_folder_may_be_left_out():
         ({"data": 3}, ["data", "3"]),
         ({"name": "a/b"}, ["name", "a/b"]),
         ({"optimizer": {"betas": [0.5, 1.5]}}, ["optimizer.betas", "1.5"]),
+        ({"evaluation": {"metrics": "fid,kid"}}, ["evaluation.metrics: a list expected, so [fid,kid]"]),
     ],
 )
 def test_a_wrong_setting_is_named(values: dict, words: list[str]):

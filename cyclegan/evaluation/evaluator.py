@@ -101,7 +101,7 @@ def _as_pictures(side: Side) -> Pictures | FeatureSet:
     """A side with its files found, or its statistics read."""
     if isinstance(side, str | Path):
         return load_statistics(side) if Path(side).suffix == ".npz" else Pictures(find_images(side), folder=Path(side))
-    return side if isinstance(side, Pictures | FeatureSet) else Pictures(side)
+    return side if isinstance(side, Pictures | FeatureSet) else Pictures([Path(path) for path in side])
 
 
 def _check_counts(sides: Sequence[Pictures | FeatureSet], metrics: Sequence[str], settings: Settings) -> None:
@@ -147,6 +147,8 @@ class Evaluator:
     def update(self, pictures: Tensor, real: bool) -> None:
         """Take in (n, 3, h, w) pictures: uint8, or floats in [-1, 1], which are rounded as a saved PNG is."""
         if pictures.is_floating_point():
+            if not pictures.abs().amax() < 10:  # a generator may leave its range a little, and is cut as in a file
+                raise EvaluationError(f"floats must lie in [-1, 1], got {pictures.amin():g} to {pictures.amax():g}")
             pictures = to_bytes(pictures)
         (self.reals if real else self.fakes).update(self.extractor(list(pictures)))
 
@@ -172,6 +174,8 @@ def higher_is_better(metric: str) -> bool:
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
+    if isinstance(metrics, str):  # whose letters would be looked up
+        raise EvaluationError(f"metrics are a list, such as [{metrics!r}]")
     unknown = [metric for metric in metrics if metric not in METRICS]
     if unknown or not metrics:
         raise EvaluationError(f"no metric {', '.join(unknown) or 'given'}: expected some of {', '.join(METRICS)}")

@@ -175,6 +175,22 @@ def test_unknown_metrics_list_the_known_ones(folders, extractor):
         evaluate(*folders, extractor, ["fud"])
 
 
+def test_a_word_in_place_of_a_list_of_metrics_is_said(folders, extractor):
+    with pytest.raises(EvaluationError, match=r"a list, such as \['fid'\]"):
+        evaluate(*folders, extractor, metrics="fid")
+
+
+def test_a_list_of_files_may_be_of_text(folders, extractor):
+    paths = (str(path) for path in find_images(folders[0]))
+    assert evaluate(paths, folders[1], extractor).numbers == evaluate(*folders, extractor).numbers
+
+
+@pytest.mark.parametrize("wrong", [255.0, float("nan"), float("inf")])
+def test_floats_of_another_range_and_what_is_no_number_are_refused(extractor, wrong):
+    with pytest.raises(EvaluationError, match=r"floats must lie in \[-1, 1\]"):
+        Evaluator(extractor).update(torch.full((2, 3, 8, 8), wrong), real=False)
+
+
 def test_kid_of_a_file_of_moments_says_what_is_missing(folders, tmp_path, extractor):
     save_statistics(tmp_path / "reference.npz", side_of(folders[1], extractor))
     assert evaluate(folders[0], tmp_path / "reference.npz", extractor, ["fid"]).numbers["fd_colours"] > 0
