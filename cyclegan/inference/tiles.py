@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cyclegan.data.images import to_bytes
+from cyclegan.data.images import ImageError, to_bytes
 from cyclegan.inference.blended_tiles import blended
 from cyclegan.inference.exact_tiles import TilingError, exact
 from cyclegan.inference.scratch import release
@@ -93,7 +93,12 @@ def translate_tiled(
 
 
 def to_pixels(image: Tensor, dtype: np.dtype | type) -> np.ndarray:
-    """(channels, height, width) in [-1, 1] -> (height, width, channels): uint8, uint16, or float32 in [0, 1]."""
+    """(channels, height, width) in [-1, 1] -> (height, width, channels): uint8, uint16, or float32 in [0, 1].
+
+    Raises ImageError for NaN, which would become black.
+    """
+    if image.isnan().any():
+        raise ImageError("the generator gives NaN: its weights are damaged, or fp16 is too narrow (--precision fp32)")
     if dtype == np.uint8:
         return np.ascontiguousarray(to_bytes(image).permute(1, 2, 0).numpy())
     pixels = np.ascontiguousarray(((image + 1) / 2).permute(1, 2, 0).numpy())

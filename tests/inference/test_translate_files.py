@@ -16,7 +16,7 @@ from cyclegan import commands, devices
 from cyclegan.commands import translate as command
 from cyclegan.data.images import EXTENSIONS, ImageError
 from cyclegan.inference.files import translate
-from cyclegan.inference.generator_file import save_generator
+from cyclegan.inference.generator_file import load_generator, save_generator
 from cyclegan.inference.picture_files import picture_of
 from cyclegan.inference.tiles import Tiling
 from cyclegan.inference.translate import translate_tensor
@@ -138,6 +138,17 @@ def test_unreadable_files_are_listed_and_the_rest_is_done(source, tmp_path, caps
     for name in ("cut.png", "text.jpg", "empty.png", "bomb.png"):
         assert sum(name in line for line in said.splitlines()) == 1
     assert "4 failed" in said
+
+
+@pytest.mark.parametrize("cut", [[], ["--tile-above", "100", "--tile-side", "16"]])
+def test_a_generator_that_gives_nan_paints_nothing_black(source, tmp_path, cut, capsys):
+    generator = load_generator(source)
+    generator.model[1].weight[0] = torch.nan
+    save_generator(tmp_path / "nan.safetensors", generator, generator.about)
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+    assert main([str(tmp_path / "nan.safetensors"), str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), *cut]) == 1
+    assert "a.png: the generator gives NaN" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "a.png").exists()
 
 
 def test_a_header_that_promises_too_much_is_refused_before_decoding(source, tmp_path, capsys):
