@@ -74,12 +74,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check_format(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """Raises ExportError for options that this format would ignore."""
+    """Raises ExportError for options that would be ignored, and for a file that no other command would know."""
     others = NOT_FOR_HUB if options.format == "hub" else FOR_HUB
     ignored = [name for name in others if vars(options)[name] != parser.get_default(name)]
     if ignored:
         told = ", ".join(f"--{name.replace('_', '-')}" for name in ignored)
         raise ExportError(f"--format {options.format} takes no {told}; leave it out, or choose another format")
+    if options.calibration and options.precision != "int8":
+        raise ExportError("--calibration is for --precision int8; leave it out, or add that")
+    if options.sizes != parser.get_default("sizes") and not options.verify:
+        raise ExportError("--sizes are those that --verify tries; leave them out, or add that")
+    suffix = SUFFIXES.get(options.format)
+    if suffix and options.output and Path(options.output).suffix != suffix:
+        raise ExportError(f"-o {options.output}: a file of --format {options.format} is known by its {suffix}")
 
 
 def _sizes(text: str) -> list[tuple[int, int]]:

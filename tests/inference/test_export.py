@@ -202,6 +202,9 @@ def test_results_that_are_not_finite_fail_wherever_they_stand(source, generator,
         ("hub", ["--style-input"], "--format hub takes no --style-input; leave it out"),
         ("hub", ["--pad", "--uint8", "--precision", "fp16"], "takes no --precision, --pad, --uint8"),
         ("torchscript", ["--push", "somebody/x"], "--format torchscript takes no --push"),
+        ("torchscript", ["--calibration", "x"], "--calibration is for --precision int8"),
+        ("torchscript", ["--sizes", "24x32"], "--verify tries"),
+        ("torchscript", [], "is known by its .ts"),
     ],
 )
 def test_what_a_format_would_ignore_is_refused(source, format, more, words, capsys):
