@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cyclegan.inference.convert import from_reference, is_reference, to_reference
+from cyclegan.inference.convert import ConvertError, from_reference, is_reference, to_reference
 from cyclegan.inference.source_arguments import add_source
 
 SUMMARY = "turn runs into files of the reference implementation, and those into ours"
@@ -22,6 +22,8 @@ def main(arguments: list[str]) -> int:
             options.source, options.output, options.direction, options.epoch, dict(options.architecture)
         )
     else:
+        if options.direction or options.architecture:
+            raise ConvertError("--direction, --architecture are for the reference's files; a run is converted whole")
         written = to_reference(options.source, options.output, options.epoch or "latest")
     for path in written:
         print(f"wrote {path}")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan.errors import UserError
-from cyclegan.inference.generator_file import GRAPHS, GeneratorFileError, load_generator
+from cyclegan.inference.generator_file import GRAPHS, GeneratorFileError, load_generator, refuse_architecture
 from cyclegan.networks.pretrained import sha256_of
 from cyclegan.whole_files import open_replacing
 
@@ -92,6 +92,7 @@ def open_generator(
         return load_generator(source, direction, architecture=architecture)
     if not Path(source).is_file():
         raise GeneratorFileError(f"no file {source}")
+    refuse_architecture(architecture, Path(source))
     try:
         if sha256_of(source) != read_contract(source)["sha256"]:
             raise ExportError(f"{source} is damaged, or {contract_path(source)} is another file's: export it again")

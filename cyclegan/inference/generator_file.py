@@ -72,6 +72,7 @@ def load_generator(
         if path.suffix in reference_files.SUFFIXES:
             weights, about = _read_reference(path, direction, architecture or {})
         else:
+            refuse_architecture(architecture, path)
             weights, about = _read_own(path)
     except (ReferenceFileError, SafetensorError, OSError) as error:
         raise GeneratorFileError(str(error) if str(path) in str(error) else f"cannot read {path}: {error}") from None
@@ -124,6 +125,13 @@ def generator_from(architecture: Mapping[str, Any], weights: Mapping[str, Tensor
     _check_fit(generator, weights, where)
     generator.load_state_dict(weights, assign=True)
     return generator
+
+
+def refuse_architecture(architecture: Mapping[str, Any] | None, path: Path) -> None:
+    """Raises GeneratorFileError for what a file tells itself."""
+    if architecture:
+        given = ", ".join(f"{key}={value}" for key, value in architecture.items())
+        raise GeneratorFileError(f"{path} tells its architecture itself; leave out {given}")
 
 
 def _found_reference(folder: Path) -> dict[str, Path]:

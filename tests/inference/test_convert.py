@@ -72,6 +72,8 @@ def test_the_command_tells_which_way_to_go(run, tmp_path, capsys):
     assert "BtoA.safetensors" in capsys.readouterr().out
     assert same(load_generator(back, "BtoA").state_dict(), networks["G_BA"].state_dict())
     assert commands.run("cyclegan convert", command.main, [str(tmp_path / "nowhere"), "-o", back]) == 1
+    assert commands.run("cyclegan convert", command.main, [str(folder), "-o", there, "--direction", "AtoB"]) == 1
+    assert "a run is converted whole" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

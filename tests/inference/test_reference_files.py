@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from cyclegan.inference.exported import open_generator
 from cyclegan.inference.generator_file import GeneratorFileError, load_generator, save_generator
 from cyclegan.networks import build_generator
 
@@ -168,6 +169,15 @@ def test_what_cannot_be_told_from_a_file_is_an_option(reference, tmp_path):
     assert isinstance(load_generator(path, architecture={"padding": "replicate"}).model[0], nn.ReplicationPad2d)
     with pytest.raises(GeneratorFileError, match="colour"):
         load_generator(path, architecture={"colour": "blue"})
+
+
+def test_a_file_that_tells_its_architecture_takes_no_other(tmp_path):
+    generator = build_generator({"name": "resnet", "width": 4, "blocks": 1})
+    save_generator(tmp_path / "AtoB.safetensors", generator, {"direction": "AtoB"})
+    (tmp_path / "AtoB.onnx").touch()
+    for file in ("AtoB.safetensors", "AtoB.onnx"):
+        with pytest.raises(GeneratorFileError, match="tells its architecture itself; leave out padding=zero"):
+            open_generator(tmp_path / file, architecture={"padding": "zero"})
 
 
 def test_our_own_file_round_trips_bit_for_bit(tmp_path):
