@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from accelerate import PartialState
@@ -39,6 +40,18 @@ from cyclegan.inference.generator_file import DIRECTIONS
 from cyclegan.networks.backbones import BACKBONES
 
 SUMMARY = "measure how close translations are to real pictures: FID, KID and more, with their protocol"
+
+PARTNERS = {  # what does nothing without another option
+    "with_features": "save_stats",
+    "confidence": "bootstrap",
+    "style": "backbone",
+    "backbone_weights": "backbone",
+}
+OF_COMPARISONS = (
+    *("metrics", "bootstrap", "per_folder", "mix_protocols"),
+    *("source", "truth", "cycle", "sifid", "backbone"),
+)
+INSTEAD = {"save_stats": (*OF_COMPARISONS, "published", "card"), "published": OF_COMPARISONS}
 
 
 def main(arguments: list[str]) -> int:
@@ -117,7 +130,8 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace, generated: str) -> None:
-    """Raise what would else come up only after the distances."""
+    """Raise what would else come up only after the distances, or never."""
+    _check_idle(options)
     if options.metrics:
         check_metrics(_metrics(options))
     if options.cycle:
@@ -138,6 +152,22 @@ def _check(options: argparse.Namespace, generated: str) -> None:
         pairs_by_name(generated, options.source)
     if options.truth:
         check_sizes(pairs_by_name(generated, options.truth))
+
+
+def _check_idle(options: argparse.Namespace) -> None:
+    """Raises EvaluationError for options that would do nothing."""
+    parser = _parser()
+    given = [name for name, value in vars(options).items() if value != parser.get_default(name)]
+    for name, partner in PARTNERS.items():
+        if name in given and partner not in given:
+            raise EvaluationError(f"{_flag(name)} does nothing without {_flag(partner)}: add that, or leave it out")
+    for name, others in INSTEAD.items():
+        if name in given and (idle := [_flag(other) for other in given if other in others]):
+            raise EvaluationError(f"{_flag(name)} goes without {', '.join(idle)}: leave out one or the other")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _extractor(options: argparse.Namespace, protocol: str) -> Extractor:
@@ -210,10 +240,17 @@ def _work(options: argparse.Namespace) -> dict:
 
 
 def _common_folders(generated: str, reference: str) -> list[str]:
-    names = [{path.name for path in Path(side).iterdir() if path.is_dir()} for side in (generated, reference)]
+    names = [{path.name for path in _visible(Path(side)) if path.is_dir()} for side in (generated, reference)]
     if not names[0] & names[1]:
         raise EvaluationError(f"{generated} and {reference} have no sub-folders of the same names")
     return sorted(names[0] & names[1])
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """What lies in it, without the hidden files and folders that `find_images` leaves out, too."""
+    if not folder.is_dir():
+        raise EvaluationError(f"--per-folder: {folder} is no folder with sub-folders")
+    return (path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _pair_numbers(options: argparse.Namespace, generated: str) -> dict[str, float]:

@@ -111,6 +111,7 @@ def test_sub_folders_are_scored_one_by_one(make_folder, published_weights, tmp_p
         (tmp_path / side).mkdir()
         for seed, name in enumerate(("cats", "dogs")):
             make_folder(3 + seed, seed=seed + 10 * (side == "real"), folder=tmp_path / side / name)
+        (tmp_path / side / ".hidden").mkdir()
     make_folder(2, folder=tmp_path / "fake" / "only-here")
     assert main([str(tmp_path / "fake"), str(tmp_path / "real"), "--per-folder", *FAST]) == 0
     output = capsys.readouterr().out
@@ -166,7 +167,8 @@ def test_unusable_inputs_fail_in_one_line(folders, published_weights, tmp_path, 
     assert "no weights file nowhere.pth" in failure(capsys, [*folders, *FAST, "--inception-weights", "nowhere.pth"])
     assert "no extractor 'dino'" in failure(capsys, [*folders, *FAST, "--extractor", "dino"])
     assert "bootstrap takes 0 or at least 2 draws" in failure(capsys, [*folders, *FAST, "--bootstrap", "1"])
-    assert "confidence lies between 0 and 1" in failure(capsys, [*folders, *FAST, "--confidence", "95"])
+    draws = ["--bootstrap", "9", "--confidence", "95"]
+    assert "confidence lies between 0 and 1" in failure(capsys, [*folders, *FAST, *draws])
     assert "sofa" in failure(capsys, [*folders, *FAST[:-1], "sofa"])
 
 
@@ -199,6 +201,10 @@ def test_what_is_wrong_is_said_before_anything_is_computed(folders, published_we
         (["--lpips-weights", str(tmp_path / "none.pth")], "--lpips-weights: no file"),
         (["--source", str(tmp_path)], "no images in"),
         (["--metrics", "fid,speed"], "no metric speed"),
+        (["--with-features"], "--with-features does nothing without --save-stats"),
+        (["--style", str(tmp_path)], "--style does nothing without --backbone"),
+        (["--save-stats", "--metrics", "fid", "--card", "x.json"], "--save-stats goes without --metrics, --card"),
+        (["--published", "horse2zebra", "--per-folder"], "--published goes without --per-folder"),
     ):
         assert message in failure(capsys, [*folders, *FAST, *arguments])
 
