@@ -45,8 +45,10 @@ class CycleGAN(Algorithm):
         pool: past fakes kept for the discriminators
         discriminator_updates: updates of the discriminators for each one of the generators
         clamp: keep discriminator weights within +-clamp (Arjovsky et al. 2017); 0 leaves them free
-        gradient_penalty: weight of wgan-gp's penalty
-        r1: weight of the penalty on the discriminators' gradients at real pictures (Mescheder et al. 2018); 0 is none
+        gradient_penalty: weight of wgan-gp's penalty. It stands beside half the paper's loss, as all discriminators'
+            losses are means of two halves: 5 here is the paper's 10
+        r1: weight of the penalty on the discriminators' gradients at real pictures (Mescheder et al. 2018), beside
+            half the paper's loss, too; 0 is none
         r1_every: discriminator losses between two penalties, each then so many times as heavy; with
             training.accumulate those are of micro-batches, several an update
     """
