@@ -103,7 +103,9 @@ def translate(
         generator, styling = styled(generator, style, style_weights, strength, keep_colours, regions)
         translators = [Translator(generator, one, precision, tiling, styling) for one in devices]
         if output is not None:
-            paths = [pictures] if isinstance(pictures, str | Path) else list(pictures)
+            paths = [pictures] if isinstance(pictures, str | Path | Image.Image) else list(pictures)
+            if held := [type(one).__name__ for one in paths if not isinstance(one, str | Path)]:
+                raise WorkListError(f"output is for paths; of pictures in memory ({held[0]}) the results are returned")
             jobs = with_regions(plan(paths, output, format), regions)
             return translate_files(translators, jobs, batch=batch, overwrite=overwrite)
         if isinstance(pictures, list | tuple):

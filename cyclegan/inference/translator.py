@@ -49,6 +49,8 @@ class Translator:
     ):
         self.device, self.tiling, self.styling = usable_device(device), tiling or Tiling(), styling
         self.precision = best_precision(self.device) if precision == "auto" else precision
+        if self.precision not in DTYPES:
+            raise DeviceError(f"no precision {precision!r}; there are auto, {', '.join(DTYPES)}")
         if self.precision == "fp16" and self.device.type == "cpu":
             raise DeviceError("precision fp16: CPUs compute it slowly or not at all; use bf16 or fp32")
         about = getattr(generator, "about", {})

@@ -337,6 +337,15 @@ def test_paths_without_output_give_a_picture_and_folders_need_one(generator, tmp
         translate(generator, tmp_path)
 
 
+def test_what_translate_does_not_take_is_said(generator, tmp_path):
+    picture = Image.fromarray(noise(8, 8))
+    for pictures in (picture, [picture], noise(8, 8)):
+        with pytest.raises(WorkListError, match="output is for paths"):
+            translate(generator, pictures, tmp_path / "out")
+    with pytest.raises(devices.DeviceError, match="no precision 'half'; there are auto, fp32, bf16, fp16"):
+        translate(generator, picture, precision="half")
+
+
 def test_arrays_come_back_as_arrays_of_their_kind(generator):
     for dtype in (np.uint8, np.uint16, np.float32):
         array = (noise(8, 9) / 255).astype(dtype) if dtype == np.float32 else noise(8, 9).astype(dtype)
