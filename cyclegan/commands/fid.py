@@ -152,6 +152,9 @@ def _check(options: argparse.Namespace, generated: str) -> None:
         pairs_by_name(generated, options.source)
     if options.truth:
         check_sizes(pairs_by_name(generated, options.truth))
+    for path in (options.card, _statistics_file(options) if options.save_stats else None):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _check_idle(options: argparse.Namespace) -> None:
@@ -198,10 +201,14 @@ def _save_stats(options: argparse.Namespace, extractor: Extractor, generated: st
     metrics = ["fid", "kid"] if options.with_features else ["fid"]
     features = side_of(generated, extractor, metrics, **_work(options))
     if rank_and_world()[0] == 0:
-        target = Path(options.reference.removesuffix(".npz") + ".npz")
+        target = _statistics_file(options)
         save_statistics(target, features, options.with_features)
         print_warnings(features.warnings)
         print(f"{target}: {identity(extractor)}, n = {features.n}")
+
+
+def _statistics_file(options: argparse.Namespace) -> Path:
+    return Path(options.reference.removesuffix(".npz") + ".npz")
 
 
 def _print_comparison(options: argparse.Namespace, extractor: Extractor, generated: str, reference: str) -> None:

@@ -62,7 +62,10 @@ def collect_cached(pictures: Pictures, extractor: Extractor, cache: Path | str, 
     if known:
         return replace(known, source=str(pictures.folder or f"{len(pictures.files)} files"))
     fresh = collect(pictures, extractor, **options)
-    on_first_rank(lambda: _write(path, (_rows(fresh) or _moments(fresh)) | _description(fresh)))
+    try:
+        on_first_rank(lambda: _write(path, (_rows(fresh) or _moments(fresh)) | _description(fresh)))
+    except OSError as error:  # a full disk is no reason to lose what took hours
+        fresh.warnings.append(f"features could not be kept in {cache}: {error}")
     return fresh
 
 

@@ -139,6 +139,13 @@ def test_the_cache_answers_for_the_same_bytes_only(tmp_path, pictures, extractor
     assert network.calls > after_first
 
 
+def test_a_cache_that_cannot_be_written_costs_no_features(tmp_path, pictures, extractor):
+    (tmp_path / "file").touch()
+    found = collect_cached(pictures, extractor, tmp_path / "file")
+    assert torch.equal(found.features, collect(pictures, extractor).features)
+    assert "features could not be kept in" in found.warnings[-1]
+
+
 def test_the_cache_tells_weights_protocols_and_layers_apart(tmp_path, pictures, network):
     for changed in ({"weights_sha256": "v2"}, {"protocol": "other"}, {}):
         collect_cached(pictures, from_callable("colours", network, **{"weights_sha256": "v1"} | changed), tmp_path)

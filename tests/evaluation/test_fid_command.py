@@ -205,8 +205,12 @@ def test_what_is_wrong_is_said_before_anything_is_computed(folders, published_we
         (["--style", str(tmp_path)], "--style does nothing without --backbone"),
         (["--save-stats", "--metrics", "fid", "--card", "x.json"], "--save-stats goes without --metrics, --card"),
         (["--published", "horse2zebra", "--per-folder"], "--published goes without --per-folder"),
+        (["--card", str(tmp_path / "file" / "card.json")], "file"),
     ):
+        (tmp_path / "file").touch()
         assert message in failure(capsys, [*folders, *FAST, *arguments])
+    target = str(tmp_path / "file" / "a.npz")
+    assert "file" in failure(capsys, [folders[0], target, *FAST, "--save-stats"])
 
 
 def test_draws_that_outlast_the_other_ranks_patience_are_refused(folders, monkeypatch):
