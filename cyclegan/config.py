@@ -97,7 +97,9 @@ class Data(Section):
         "max", description="pairs an epoch: of the larger domain, the smaller, both together, or a number"
     )
     limit: PositiveInt | None = Field(None, description="use only the first so many pictures of a domain")
-    corrupt: Literal["fail", "skip"] = Field("fail", description="what a damaged training picture does")
+    corrupt: Literal["fail", "skip"] = Field(
+        "fail", description="what a damaged picture does: training, sample sheets, scores, test.py"
+    )
     cache: bool | Folder = Field(
         False,
         description="decode and resize training pictures once and keep them beside their folder, or in the one named "

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from cyclegan.config import Config, ConfigError, load_config
+from cyclegan.config import Config, ConfigError, Data, load_config
 from cyclegan.data.folders import distinct_names, find_folder, find_split
+from cyclegan.data.images import ImageError
 from cyclegan.data.masks import find_masks, mask_tensor, read_mask
 from cyclegan.data.transforms import PlainTransform
 from cyclegan.errors import UserError
@@ -86,6 +88,31 @@ def styles_in_turn(generator: nn.Module, contents: Sequence[Path], styles: Seque
     return dict(zip(contents, cycle(styles), strict=False)) if isinstance(generator, StyledGenerator) else {}
 
 
+def readable(
+    data: Data,
+    domain: str,
+    files: Sequence[Path],
+    masks: Mapping[Path, Path],
+    advice: str = "data.corrupt=skip goes on without such pictures",
+) -> list[Path]:
+    """The pictures of a domain that can be read, with their masks: known before hours go into them.
+
+    Of others there is a warning where data.corrupt says skip, else an ImageError, with the advice.
+    """
+    transform, kept = PlainTransform(data, domain), []
+    for path in tqdm(files, f"reading {domain}", unit="img", leave=False):
+        try:
+            transform.with_mask(path, masks.get(path))
+            kept.append(path)
+        except ImageError as error:
+            if data.corrupt == "fail":
+                raise ImageError(f"{error} ({advice})") from None
+            tqdm.write(f"warning: left out: {error}")
+    if files and not kept:
+        raise ImageError(f"no readable picture among the {len(files)} of domain {domain}, such as {files[0]}")
+    return kept
+
+
 def config_of(run: Path, option: str = "--run") -> Config:
     """The run's own configuration; raises SplitError for what is no run's folder."""
     if not (run / "config.yaml").is_file():
@@ -106,29 +133,35 @@ def directions_of(
     chosen = [name for name in names if name[0] in files and _has(run, name)]
     if not chosen:
         raise SplitError(_why_none(run, split, names, domains))
+    masks = {d: find_masks(config.data, d, paths, split) for d, paths in files.items()}
+    advice = f"data.corrupt=skip in {run / 'config.yaml'} leaves such pictures out"
+    sound = {d: readable(config.data, d, paths, masks[d], advice) for d, paths in files.items()}
     pairs = config.data.pairing == "paired" or config.data.side_by_side
     for name in chosen:
         source, target = name.split("to")
         back = f"{target}to{source}"
-        others = files.get(target, [])
+        pictures, others = sound[source], sound.get(target, [])
         said = True if paired is None and pairs and others else paired
-        truths = counterparts(files[source], domains[source], others, domains.get(target), said)
+        # Of all files: what is damaged makes the others no less pairs.
+        truths, about = counterparts(files[source], domains[source], files.get(target, []), domains.get(target), said)
+        known = {*pictures, *others}
         generator = load_generator(run, name, device)
         yield Direction(
             name,
             generator,
             load_generator(run, back, device) if _has(run, back) else None,
             domains[source],
-            files[source],
-            *truths,
+            pictures,
+            {path: truth for path, truth in truths.items() if {path, truth} <= known},
+            about,
             run / split / name,
-            pictures_of(config.data, source, files[source], domains[source]),
+            pictures_of(config.data, source, pictures, domains[source]),
             pictures_of(config.data, target, others, domains.get(target)),
             PlainTransform(config.data, source),
             PlainTransform(config.data, target),
-            find_masks(config.data, source, files[source], split),
-            find_masks(config.data, target, others, split),
-            styles_in_turn(generator, files[source], others),
+            masks[source],
+            masks.get(target, {}),
+            styles_in_turn(generator, pictures, others),
         )
 
 

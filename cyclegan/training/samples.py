@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from cyclegan.config import Config
 from cyclegan.data.folders import find_split
@@ -35,7 +36,7 @@ def sample_images(config: Config) -> dict[str, Tensor]:
         masks = find_masks(config.data, domain, paths, split)
         count = min(config.logging.samples, len(paths))
         transform = PlainTransform(config.data, domain, size)
-        skip = split == "train" and config.data.corrupt == "skip"
+        skip = config.data.corrupt == "skip"
         found = [_readable(transform, paths, i * len(paths) // count, masks, skip) for i in range(count)]
         pictures, shapes = zip(*found, strict=True)
         images[domain] = torch.stack(pictures)
@@ -54,7 +55,10 @@ def _readable(
             return transform.with_mask(path, masks.get(path))
         except ImageError as error:
             if not skip:
-                raise ImageError(f"{error} (it was to be shown while training; take it out of the folder)") from None
+                raise ImageError(
+                    f"{error} (it was to be shown while training; data.corrupt=skip shows another)"
+                ) from None
+            tqdm.write(f"warning: not on the sample sheet: {error}")
     raise ImageError(f"no readable picture among {len(paths)}, such as {paths[place]}")
 
 

@@ -17,10 +17,11 @@ from cyclegan.data.images import to_bytes
 from cyclegan.data.masks import find_masks
 from cyclegan.data.transforms import PlainTransform
 from cyclegan.evaluation.card import save_card
-from cyclegan.evaluation.directions import styles_in_turn
+from cyclegan.evaluation.directions import readable, styles_in_turn
 from cyclegan.evaluation.evaluator import check_metrics, evaluate, higher_is_better, number_names, side_of
 from cyclegan.evaluation.extractors import make_extractor
 from cyclegan.evaluation.features import Pictures
+from cyclegan.evaluation.ranks import on_first_rank
 from cyclegan.evaluation.sides import pictures_of
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.losses import within
@@ -47,16 +48,17 @@ class Scorer:
         self.extractor = make_extractor(
             section.extractor, section.protocol, weights=section.inception_weights, device=accelerator.device
         )
-        self.sources = find_split(config.data, "test")
-        references = find_split(config.data, section.reference)
-        if not self.sources or not references:
+        sources, references = (find_split(config.data, split) for split in ("test", section.reference))
+        if not sources or not references:
             raise ConfigError("evaluation: there is no test split to score; set evaluation.every_epochs=null")
-        self.directions = [way for way in directions if way[0] in self.sources and way[-1] in references]
+        self.directions = [way for way in directions if way[0] in sources and way[-1] in references]
         names = number_names(section.metrics, self.extractor)
         scores = [f"metrics/{direction}/{name}" for direction in self.directions for name in names]
         if section.best_by and section.best_by not in scores:
             raise ConfigError(f"evaluation.best_by: no score {section.best_by!r}; choices: {', '.join(scores)}")
-        self.masks = {domain: find_masks(config.data, domain, paths, "test") for domain, paths in self.sources.items()}
+        self.masks = {domain: find_masks(config.data, domain, paths, "test") for domain, paths in sources.items()}
+        self.sources = self._readable(sources, self.masks)
+        references = self.sources if section.reference == "test" else self._readable(references, {})
         self.references = {
             domain: side_of(
                 pictures_of(config.data, domain, files, find_folder(config.data, section.reference, domain)),
@@ -65,6 +67,10 @@ class Scorer:
             )
             for domain, files in references.items()
         }
+
+    def _readable(self, files: dict[str, list[Path]], masks: dict[str, dict]) -> dict[str, list[Path]]:
+        data = self.config.data
+        return on_first_rank(lambda: {d: readable(data, d, paths, masks.get(d, {})) for d, paths in files.items()})
 
     def score(self, generators: dict[str, nn.Module], images: int) -> dict[str, float]:
         """Numbers by "metrics/<direction>/<metric>"; their cards go to log/cards/."""

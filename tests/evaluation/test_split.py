@@ -405,3 +405,30 @@ def test_equal_pictures_leave_valid_json(run: Path):
     for file in ("scores.json", "AtoB.card.json"):
         json.loads((run / "test" / file).read_text(), parse_constant=pytest.fail)
     assert json.loads((run / "test" / "scores.json").read_text())["AtoB"]["scores"]["PSNR"]["translated"] is None
+
+
+def test_a_damaged_picture_is_named_before_any_is_translated_or_left_out_as_configured(run: Path, capsys):
+    (data_root(run) / "testA" / "01.png").write_bytes(b"no picture")
+    assert commands.run("test.py", test.main, ["--run", str(run), "--device", "cpu"]) == 1
+    said = capsys.readouterr().err
+    assert re.search(r"testA/01\.png.*data\.corrupt=skip in .*config\.yaml", said) and not find(run, "AtoB")
+    config = load_config(run / "config.yaml", ["data.corrupt=skip"])
+    (run / "config.yaml").write_text(config.to_yaml())
+    plain = from_callable("mean", lambda x: x.float().mean((2, 3)))
+    results = translate_split(run, metrics=["kid"], extractor=plain, paired=True)
+    printed = capsys.readouterr()
+    assert (printed.out + printed.err).count("01.png") == 1
+    assert (find(run, "AtoB"), find(run, "BtoA")) == (["00.png", "02.png"], ["00.png", "01.png", "02.png"])
+    for way, translated in (("AtoB", 2), ("BtoA", 3)):
+        about = results[way]["distances"]
+        assert (results[way]["images"], about["n_fake"], about["n_real"]) == (translated, translated, 5 - translated)
+    root = data_root(run)
+    pairs = [
+        [np.asarray(Image.open(root / d / name), float) for d in ("testA", "testB")] for name in ("00.png", "02.png")
+    ]
+    expected = np.mean([np.abs(a - b).mean() for a, b in pairs]) / 127.5
+    assert [results[way]["scores"]["MAE"]["untouched"] for way in results] == [pytest.approx(expected, rel=1e-6)] * 2
+
+
+def find(run: Path, way: str) -> list[str]:
+    return sorted(path.name for path in (run / "test" / way).glob("*.png"))

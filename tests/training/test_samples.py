@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from cyclegan.config import ConfigError, load_config
-from cyclegan.data.images import find_images
+from cyclegan.data.images import ImageError, find_images
 from cyclegan.data.transforms import to_picture
 from cyclegan.networks import build_generator
 from cyclegan.networks.initialize import initialize
@@ -63,3 +63,11 @@ def test_a_test_picture_without_a_mask_is_named_with_its_option(masked: dict, tm
     next((tmp_path / "masks").iterdir()).unlink()
     with pytest.raises(ConfigError, match=r"data\.A\.test_mask: .*needs"):
         sample_images(load_config(masked))
+
+
+def test_a_damaged_test_picture_is_named_or_another_shown_as_configured(options: dict, capsys):
+    (Path(options["data"]["root"]) / "testA" / "00.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"00\.png.*data\.corrupt=skip"):
+        sample_images(load_config(options))
+    images = sample_images(load_config(merged(options, data={"corrupt": "skip"})))
+    assert len(images["A"]) == 2 and capsys.readouterr().out.count("00.png") == 1

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cyclegan.config import ConfigError
+from cyclegan.data.images import ImageError
 from cyclegan.evaluation.evaluator import evaluate
 from cyclegan.evaluation.extractors import efficientnet_lite0
 from cyclegan.evaluation.split import translate_split
@@ -100,3 +101,16 @@ def test_an_unknown_score_to_keep_by_is_named(options: dict):
     with pytest.raises(ConfigError, match=r"evaluation\.best_by.*metrics/AtoB/kid_effnet-lite0"):
         train(merged(merged(options, **SCORED), evaluation={"best_by": "fid"}))
     assert not (Path(options["results"]) / "tiny").exists()  # at once, not when the first is due
+
+
+@pytest.mark.parametrize("reference", ["test", "train"])
+def test_a_damaged_test_picture_is_named_at_the_start_or_not_scored_as_configured(options: dict, reference: str):
+    options = merged(merged(options, **SCORED), evaluation={"reference": reference}, logging={"samples": 0})
+    (Path(options["data"]["root"]) / "testA" / "01.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"01\.png.*data\.corrupt=skip"):
+        train(options)
+    run = train(merged(options, data={"corrupt": "skip"}))
+    for way in ("AtoB", "BtoA"):
+        card = json.loads((run / "log" / "cards" / f"000000016_{way}.json").read_text())
+        of_a = card["fake" if way == "AtoB" else "real"]["n"]
+        assert of_a == (2 if way == "AtoB" or reference == "test" else 5)
