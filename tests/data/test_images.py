@@ -185,6 +185,16 @@ def test_damaged_files_are_named(damage: str, tmp_path: Path):
         read_image(path)
 
 
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif"])
+@pytest.mark.parametrize("limit", [3000, 1500])  # Pillow warns above its limit and fails above twice that
+def test_what_to_do_about_a_picture_of_too_many_pixels_is_said(limit: int, kind: str, tmp_path: Path, monkeypatch):
+    Image.new("RGB", (64, 60)).save(tmp_path / f"x.{kind}")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    wanted = rf"x\.{kind}: 3,840 pixels, more than the limit of {limit:,}; cut it into smaller pictures first$"
+    with pytest.raises(ImageError, match=wanted):
+        read_image(tmp_path / f"x.{kind}")
+
+
 def test_pictures_are_found_in_sub_folders_whatever_the_case(tmp_path: Path):
     for name in ("b.JPG", "a/c.webp", "a/d.Tif", ".hidden/e.png", "notes.txt", "._f.png"):
         path = tmp_path / name
