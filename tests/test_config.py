@@ -167,6 +167,13 @@ def test_a_discriminator_too_deep_for_the_crop_is_named(discriminator: dict, cro
     build_algorithm(load_config({**values, "data": {"crop_size": crop, "resize": "none"}}))  # sides are the pictures'
 
 
+def test_a_crop_too_small_for_the_generator_is_named():
+    values = {"name": "x", "discriminator": {"name": "pixel", "width": 4}, "data": {"crop_size": 4}}
+    with pytest.raises(ConfigError, match=r"data\.crop_size: 4x4 .* resnet generator, which takes 8 pixels"):
+        build_algorithm(load_config({**values, "generator": {"width": 4, "blocks": 1}}))
+    build_algorithm(load_config({**values, "generator": {"width": 4, "blocks": 1, "downs": 1}}))
+
+
 def test_trying_the_depth_draws_no_random_numbers():
     options = {"name": "x", "generator": {"width": 4, "blocks": 1}, "discriminator": {"width": 4, "spectral": True}}
     found = []

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from cyclegan.config import Config, ConfigError, build, complete
+from cyclegan.data.folders import find_split
+from cyclegan.data.images import ImageError, upright_size
 from cyclegan.losses import MIDDLE, Adversarial, Scores, critic_loss
 from cyclegan.networks import DISCRIMINATORS, GENERATORS, build_generator
 from cyclegan.networks.diffaugment import DiffAugment, adaptive, attach
@@ -77,6 +79,8 @@ def build_algorithm(config: Config) -> Algorithm:
             raise ConfigError(f"{option}: {config.algorithm['name']} takes no masks; {able} would")
         if config.data.A.channels != config.data.B.channels:
             raise ConfigError(f"{option}: A and B must have as many channels, for what is kept as it is")
+    if config.data.resize == "none" and (config.data.root or config.data.A.train):
+        _check_pictures(config, algorithm)
     return algorithm
 
 
@@ -98,6 +102,11 @@ def new_generator(config: Config, source: str, target: str) -> nn.Module:
         generator = build_generator({"name": config.generator["name"], **given, **options})
     except ValueError as error:
         raise ConfigError(f"generator: {error}") from None
+    if (sides := _crop(config)) and min(sides) < generator.smallest:
+        raise ConfigError(
+            f"data.crop_size: {sides[0]}x{sides[1]} is too small for the {config.generator['name']} generator, which "
+            f"takes {generator.smallest} pixels a side or more"
+        )
     initialize(generator, config.init.name, config.init.gain)
     if options.get("skip"):
         generator.start_as_identity()
@@ -121,22 +130,51 @@ def new_discriminator(config: Config, channels: int) -> nn.Module:
     return discriminator
 
 
-def _check_depth(config: Config, channels: int) -> None:
-    """Raise ConfigError where the crop is too small for the discriminator's layers: tried without computing."""
-    if "crop" not in config.data.resize:
-        return  # sides are those of the pictures
+def _crop(config: Config) -> tuple[int, int] | None:
+    """(height, width) of what the networks get, None where sides are those of the pictures."""
     crop = config.data.crop_size
-    height, width = (crop, crop) if isinstance(crop, int) else crop
+    return None if "crop" not in config.data.resize else (crop, crop) if isinstance(crop, int) else crop
+
+
+def _check_depth(config: Config, channels: int) -> None:
+    """Raise ConfigError where the crop is too small for the discriminator's layers."""
+    sides = _crop(config)
+    if sides and (depth := _too_deep(config, channels, *sides)):
+        raise ConfigError(
+            f"data.crop_size: {sides[0]}x{sides[1]} is too small for the {config.discriminator['name']} discriminator; "
+            f"take larger crops or change discriminator.{depth}"
+        )
+
+
+def _too_deep(config: Config, channels: int, height: int, width: int) -> str | None:
+    """The option to change where pictures are too small for the discriminator's layers: tried without computing."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         probe = build("discriminator", DISCRIMINATORS, config.discriminator, in_channels=channels)
         try:
             probe(torch.empty(config.training.batch_size, channels, height, width))
         except (RuntimeError, ValueError):  # of a convolution or padding; of a norm with one value to norm
-            name = config.discriminator["name"]
+            return probe.depth
+    return None
+
+
+def _check_pictures(config: Config, algorithm: Algorithm) -> None:
+    """Raise ConfigError for a training picture that, with the sides it has, is too small for the networks."""
+    generators = algorithm.generators().values()
+    multiple, least = (max(getattr(g, name) for g in generators) for name in ("multiple", "smallest"))
+    if any(isinstance(network, tuple(DISCRIMINATORS.values())) for network in algorithm.children()):
+        while _too_deep(config, 3, least, least):
+            least += multiple
+    for path in sorted({path for paths in find_split(config.data, "train").values() for path in paths}):
+        try:
+            width, height = upright_size(path)
+        except ImageError:  # data.corrupt says what becomes of it
+            continue
+        width //= 2 if config.data.side_by_side else 1
+        if round(min(height, width) / multiple) * multiple < least:  # see Transform
             raise ConfigError(
-                f"data.crop_size: {height}x{width} is too small for the {name} discriminator; "
-                f"take larger crops or change discriminator.{probe.depth}"
-            ) from None
+                f"data.resize: none, but {path} is {width}x{height} and these networks take {least} pixels a side or "
+                "more; take it out of the folder, or use a resize that ends in a crop"
+            )
 
 
 def judge(critic: nn.Module, real: Tensor, fake: Tensor, kind: Adversarial = "lsgan") -> Tensor:

@@ -270,6 +270,18 @@ def test_pictures_that_cannot_be_stacked_are_a_problem_of_data_resize(options: d
         train(merged(options, data={"resize": "none"}, training={"batch_size": 4}))
 
 
+@pytest.mark.parametrize(("networks", "least"), [({}, 12), ({"discriminator": {"name": "pixel", "width": 4}}, 8)])
+def test_a_picture_too_small_for_the_networks_is_named_at_the_start(
+    networks: dict, least: int, options: dict, pictures: Path
+):
+    options = merged({**options, **networks}, data={"resize": "none"}, training={"max_images": 8})
+    write_pictures(pictures / "trainB" / "least", 1, side=least)
+    train({**options, "name": "least"})
+    Image.new("RGB", (40, least - 3)).save(pictures / "trainB" / "small.png")
+    with pytest.raises(ConfigError, match=rf"small\.png is 40x{least - 3} and these networks take {least} pixels"):
+        train(options)
+
+
 @pytest.mark.parametrize("resize", ["none", "scale_width"])
 def test_pictures_of_all_sizes_train_one_by_one(resize: str, options: dict, pictures: Path):
     write_pictures(pictures / "trainA" / "wide", 5, side=61)
