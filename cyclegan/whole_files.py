@@ -19,13 +19,18 @@ def open_replacing(path: Path | str, mark: str = "") -> Iterator[BinaryIO]:
     path = Path(path)
     temporary = path.with_name(f".{mark}{secrets.token_hex(4)}.part")
     try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if str(error.filename) != str(temporary):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None  # the name that was asked for
 
 
 def write_whole(path: Path | str, text: str) -> None:

@@ -8,14 +8,16 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
+from cyclegan import commands
 from cyclegan.commands.report import main
 from cyclegan.config import load_config
 from cyclegan.report import write_report
-from cyclegan.report.contents import ReportError, differences
+from cyclegan.report.contents import ReportError, differences, read_contents
 from cyclegan.report.curves import MOST_POINTS, MissingLibrary, draw_panel, smoothed, sort_panels
 from cyclegan.report.page import summary
 from cyclegan.report.sheets import MOST_FRAMES, read_frames, thinned
 from cyclegan.training.remarks import Remark, add_remarks
+from cyclegan.whole_files import write_whole
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'$title</pre>"
 
@@ -108,6 +110,37 @@ def test_slider_has_a_place_for_every_frame(page):
     assert len(frames) == MOST_FRAMES == int(slider["max"]) + 1
     assert [frames[0]["data-label"], frames[-1]["data-label"]] == ["0 images", "4,400 images"]
     assert ["hidden" in frame for frame in frames] == [True] * (MOST_FRAMES - 1) + [False]
+
+
+def test_going_back_stands_among_the_remarks_in_order_of_images(run):
+    add_remarks(run / "log" / "remarks.jsonl", [Remark(2000, "diverging", "late", 1900)])
+    (run / "log" / "rollbacks.jsonl").write_text(json.dumps({"images": 1000, "to": 500, "why": "x"}) + "\n")
+    assert [(remark.images, remark.kind) for remark in read_contents(run).remarks] == [
+        (900, "inverted"),
+        (1000, "rollback"),
+        (2000, "diverging"),
+    ]
+
+
+def test_a_curve_without_any_number_is_said_to_be_one(run):
+    pytest.importorskip("matplotlib")
+    lines = [{"images": 1, "metrics/fid_AtoB": float("nan"), "metrics/fid_BtoA": 2.0}, {"images": 2}]
+    ((panel,),) = sort_panels(list(lines[0])[1:]).values()
+    assert "no finite values: AtoB<" in draw_panel(panel, lines, [])
+    lines[0]["metrics/fid_AtoB"] = 1.0
+    assert "no finite values" not in draw_panel(panel, lines, [])
+
+
+def test_what_is_in_a_files_place_is_named(run, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "there").mkdir()
+    assert commands.run("cyclegan report", main, [str(run), "-o", str(tmp_path / "there")]) == 1
+    assert capsys.readouterr().err.endswith(f"Is a directory: '{tmp_path / 'there'}'\n")
+    (tmp_path / "file").touch()
+    for place in ("nowhere/x", "file/x"):
+        with pytest.raises(OSError, match=rf"{place}'$"):
+            write_whole(tmp_path / place, "text")
+    assert not list(tmp_path.glob(".*.part"))
 
 
 def test_no_two_elements_share_an_id(page):

@@ -48,7 +48,7 @@ def read_contents(folder: Path) -> Contents:
         folder.resolve().name,
         lines,
         sheets,
-        [*_rollbacks(log), *read_remarks(log / "remarks.jsonl")],
+        sorted([*read_remarks(log / "remarks.jsonl"), *_rollbacks(log)], key=lambda remark: remark.images),
         _read_config(folder / "config.yaml"),
         _read_environment(log / "environment.json"),
     )

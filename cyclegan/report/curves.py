@@ -84,6 +84,10 @@ def draw_panel(panel: Panel, lines: list[dict[str, float]], remarks: list[Remark
         figure = matplotlib.figure.Figure(figsize=(4.8, 2.4), layout="constrained")
         axes = figure.add_subplot()
         shown: list[float] = []
+        empty = [label or panel.title for label, name in panel.keys.items() if not _points(lines, name)[0]]
+        if empty:
+            said = f"no finite values: {', '.join(empty)}"
+            axes.text(0.01, 0.97, said, va="top", transform=axes.transAxes, parse_math=False)
         for series, name in zip(SERIES * len(panel.keys), panel.keys.values(), strict=False):
             x, y = _thinned(*_points(lines, name))
             smooth = y if name.startswith(EXACT) or len(y) < 3 else smoothed(y)

@@ -26,8 +26,10 @@ def add_remarks(path: Path, remarks: list[Remark]) -> None:
 
 
 def read_remarks(path: Path) -> list[Remark]:
-    """All remarks of a run; none if nothing was ever remarked."""
-    return [Remark(**line) for line in read_metrics(path)] if path.exists() else []
+    """All remarks of a run; none if nothing was ever remarked. Another version's lines that lack a key are left out."""
+    names = Remark.__dataclass_fields__
+    lines = read_metrics(path) if path.exists() else []
+    return [Remark(**{name: line[name] for name in names}) for line in lines if names.keys() <= line.keys()]
 
 
 def drop_remarks_after(path: Path, images: int) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import torch
@@ -25,6 +26,13 @@ def test_a_line_that_is_being_written_is_left_out(tmp_path):
     add_remarks(path, [EARLY, LATE])
     path.write_bytes(path.read_bytes()[:-20])
     assert read_remarks(path) == [EARLY]
+
+
+def test_of_another_versions_lines_those_are_read_that_say_as_much(tmp_path):
+    path = tmp_path / "remarks.jsonl"
+    lines = [{**asdict(EARLY), "colour": "red"}, {"images": 1200, "text": "no kind"}, asdict(LATE)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_remarks(path) == [EARLY, LATE]
 
 
 def test_a_resumed_run_drops_what_was_said_after_its_state(tmp_path):
