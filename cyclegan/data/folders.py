@@ -36,8 +36,8 @@ def find_split(data: Data, split: str) -> dict[str, list[Path]]:
     """The pictures of a split by domain; a domain without a folder is left out.
 
     Where training pictures are paired, so are the lists. Raises FileNotFoundError for a missing root, a missing
-    training folder and for folders without pictures, ConfigError for pictures that have no counterpart and for a
-    folder of B where A's pictures hold both.
+    training folder and for folders without pictures, ConfigError for pictures that have no counterpart, for
+    masks of test pictures that are not there, and for a folder of B where A's pictures hold both.
     """
     if data.side_by_side and (named := next((name for name in ("train", "test") if getattr(data.B, name)), None)):
         raise ConfigError(
@@ -48,6 +48,10 @@ def find_split(data: Data, split: str) -> dict[str, list[Path]]:
     for domain, folder in folders.items():
         if folder is None and split == "train":
             raise FileNotFoundError(_missing(data, split, domain))
+        if folder is None and getattr(data, domain).test_mask:
+            raise ConfigError(
+                f"data.{domain}.test_mask: {domain} has no test pictures; name their folder as data.{domain}.test"
+            )
     files = {
         domain: _images_of(data, split, domain, folder) for domain, folder in folders.items() if folder is not None
     }

@@ -85,6 +85,9 @@ def make_survey(survey: Survey, output: Path | str) -> Made:
         raise SurveyError(f"{output} is there already: name a new folder, since answers fit one survey only")
     if len(survey.methods) < 2 and survey.real is None:
         raise SurveyError("expected two methods to compare, or --real pictures to hide one method's among")
+    for option in ("seconds", "deceive"):
+        if survey.real is None and getattr(survey, option) != getattr(Survey, option):
+            raise SurveyError(f"--{option} is about single pictures, which are only shown with --real")
     methods, warnings = _methods(survey)
     real = _few(_by_name(survey.real), survey.pictures) if survey.real else {}
     beside = _beside(survey, list(next(iter(methods.values()))))
@@ -106,13 +109,13 @@ def make_survey(survey: Survey, output: Path | str) -> Made:
     owners = {code: [method, name] for method, codes in whose.items() for name, code in codes.items()}
     owners |= {code: [None, name] for name, code in truths.items()}
     key = {"format": FORMAT, "survey": identity, "methods": list(methods), "pictures": owners}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=output.parent) as unfinished:
+    above = next(folder for folder in output.absolute().parents if folder.is_dir())
+    with tempfile.TemporaryDirectory(prefix=".", dir=above) as unfinished:
         folder = Path(unfinished)
         sides = _write_pictures(named, folder / HANDOUT / PICTURES, survey.size)
         write_whole(folder / HANDOUT / "index.html", page)
         write_whole(folder / KEY, json.dumps(key, indent=1) + "\n")
-        output.mkdir(exist_ok=True)
+        output.mkdir(parents=True, exist_ok=True)
         for part in (HANDOUT, KEY):
             (folder / part).rename(output / part)
     warnings += _unlike({**whose, "real": truths} if truths else whose, sides)

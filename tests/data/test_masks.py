@@ -67,6 +67,15 @@ def test_a_missing_mask_is_named_before_the_run_begins(masked: Data):
         dataset(masked)
 
 
+def test_masks_of_test_pictures_that_are_not_there_are_no_use(masked: Data, tmp_path: Path):
+    (masked.root / "testA").rename(tmp_path / "away")
+    masked.A.test_mask = masked.A.mask
+    with pytest.raises(ConfigError, match=r"data\.A\.test_mask: A has no test pictures; .* data\.A\.test"):
+        find_split(masked, "test")
+    masked.A.test = tmp_path / "away"
+    assert len(find_split(masked, "test")["A"]) == 3
+
+
 def test_a_folder_that_is_not_there_is_named(masked: Data):
     masked.A.mask = Path("nowhere")
     with pytest.raises(ConfigError, match=r"data\.A\.mask: no folder nowhere"):

@@ -126,6 +126,8 @@ def test_what_not_all_have_is_left_out_and_sizes_that_tell_are_named(survey: Sur
         ({"methods": {"gatys": "gatys", "adain": "nowhere"}}, "no folder"),
         ({"methods": {"gatys": "gatys", "adain": "other"}}, "no picture's name"),
         ({"inputs": "other"}, "other has no picture 00"),
+        ({"real": None, "seconds": 1.0}, "--seconds is about single pictures, .* --real"),
+        ({"real": None, "deceive": "Well?"}, "--deceive is about single pictures, .* --real"),
     ],
 )
 def test_pictures_that_make_no_survey(survey: Survey, tmp_path: Path, changes: dict, words: str):
@@ -163,3 +165,12 @@ def test_command_makes_counts_and_refuses_to_write_over(survey: Survey, tmp_path
     assert main() == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "is there already" in line
+
+
+def test_a_damaged_picture_leaves_no_folders_behind(survey: Survey, tmp_path: Path):
+    (survey.methods["adain"] / "01.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"adain/01\.png"):
+        make_survey(survey, tmp_path / "new" / "deep" / "out")
+    assert not (tmp_path / "new").exists() and not list(tmp_path.glob(".*"))
+    write_pictures(survey.methods["adain"], 3, side=32)
+    assert make_survey(survey, tmp_path / "new" / "deep" / "out").handout.is_dir()
