@@ -244,7 +244,10 @@ def _deep_colour(image: Image.Image, path: Path | str) -> np.ndarray:
     """Through OpenCV: of more than one channel, Pillow keeps 8 bits only."""
     with Image.open(path) as unturned:
         orientation = orientation_of(unturned)
-    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)  # which leaves orientation alone
+    if image.format == "PPM":  # at the very end of plain numbers, OpenCV wants something more to read
+        pixels = cv2.imdecode(np.frombuffer(Path(path).read_bytes() + b"\n", np.uint8), cv2.IMREAD_UNCHANGED)
+    else:
+        pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)  # which leaves orientation alone
     if pixels is None:
         raise ImageError(f"cannot read {path}: a 16-bit {image.format} of a kind that OpenCV does not decode")
     if image.format == "PPM":  # of 10 or 12 bits, say, as they stand in the file

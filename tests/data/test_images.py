@@ -52,6 +52,16 @@ def test_deep_grey_maps_keep_their_range(tmp_path: Path):
     assert read_image(tmp_path / "x.pgm", channels=1)[0, :, 0].tolist() == pytest.approx([0, 1 / 65535, 1])
 
 
+@pytest.mark.parametrize("head", ["P3\n# plain\n2 1\n{}\n", "P3 2 1 {} "])
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_pixel_map_of_plain_numbers_is_read_whatever_stands_between_them(head: str, end: str, tmp_path: Path, capfd):
+    for white in (255, 1023, 65535):
+        (tmp_path / "x.ppm").write_text(head.format(white) + f"0 {white}  3\n 1 2 {white}" + end)
+        expected = np.array([[[0, white, 3], [1, 2, white]]]) / (1 if white == 255 else white)
+        assert np.allclose(read_image(tmp_path / "x.ppm"), expected, rtol=1e-6)
+    assert capfd.readouterr().err == ""
+
+
 def test_white_is_where_the_head_of_a_pixel_map_says(tmp_path: Path):
     values = np.array([[[0, 1023, 341]]])
     comment = b"# " + b"x" * 600 + b"\n"
