@@ -25,6 +25,7 @@ EXTENSIONS = {
 ORIENTATION = 0x0112  # EXIF's
 PHOTOMETRIC, EXTRA_SAMPLES = 262, 338  # TIFF's
 BAND = 1024  # rows
+SYSTEMS = {"lost+found", "System Volume Information", "$RECYCLE.BIN"}  # folders at a disk's root that nobody may read
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's "L"
 
 
@@ -35,7 +36,7 @@ class ImageError(UserError, ValueError):
 def find_images(folder: Path | str) -> list[Path]:
     """All pictures below `folder`, behind links too, sorted by their path; hidden files are left out.
 
-    Raises FileNotFoundError if there is no such folder or no picture in it.
+    Raises FileNotFoundError if there is no such folder or no picture in it, OSError if a sub-folder cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -59,7 +60,11 @@ def _files_below(folder: Path) -> Iterator[Path]:
         searched.append(target)
         return True
 
-    for above, names, files in os.walk(folder, followlinks=True):
+    def refuse(error: OSError) -> None:
+        if Path(error.filename).name not in SYSTEMS:
+            raise error
+
+    for above, names, files in os.walk(folder, onerror=refuse, followlinks=True):
         names[:] = [name for name in sorted(names) if wanted(Path(above, name))]
         yield from (Path(above, file) for file in files if not file.startswith("."))
 

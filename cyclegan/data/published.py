@@ -36,7 +36,7 @@ class PublishedSet:
 def _count_images(folder: Path) -> int:
     try:
         return len(find_images(folder))
-    except FileNotFoundError:
+    except OSError:  # not there, or not for us to read
         return 0
 
 

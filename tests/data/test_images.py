@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import cv2
@@ -211,6 +213,25 @@ def test_pictures_are_found_in_sub_folders_whatever_the_case(tmp_path: Path):
         path.parent.mkdir(exist_ok=True)
         path.touch()
     assert [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)] == ["a/c.webp", "a/d.Tif", "b.JPG"]
+
+
+@pytest.mark.parametrize("name", ["private", "lost+found"])
+def test_a_sub_folder_that_cannot_be_read_is_named_unless_it_is_the_systems(name: str, tmp_path: Path, monkeypatch):
+    (tmp_path / name).mkdir()
+    (tmp_path / "a.png").touch()
+    scandir = os.scandir
+
+    def forbidden(folder: str):
+        if Path(folder).name == name:
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr("os.scandir", forbidden)
+    if name == "lost+found":
+        assert find_images(tmp_path) == [tmp_path / "a.png"]
+    else:
+        with pytest.raises(PermissionError, match=rf"Permission denied: '{tmp_path / name}'"):
+            find_images(tmp_path)
 
 
 def test_missing_and_empty_folders_are_named(tmp_path: Path):
