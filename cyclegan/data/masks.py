@@ -30,8 +30,8 @@ def find_masks(data: Data, domain: str, pictures: list[Path], split: str = "trai
 
 
 def pair_masks(pictures: list[Path], root: Path, masks: Path) -> dict[Path, Path]:
-    """By picture below `root`, the mask of the same name below `masks`. Raises ImageError if one has none."""
-    known = {path.relative_to(masks).with_suffix(""): path for path in find_images(masks)}
+    """By picture below `root`, the mask of the same name below `masks`. Raises ImageError if one has none, or two."""
+    known = masks_by_name(masks)
     found = {path: known.get(path.relative_to(root).with_suffix("")) for path in pictures}
     alone = [path for path, mask in found.items() if mask is None]
     if alone:
@@ -40,6 +40,16 @@ def pair_masks(pictures: list[Path], root: Path, masks: Path) -> dict[Path, Path
             f"{masks} has no mask for {len(alone)} of {len(found)} pictures; {alone[0]} needs {name} there"
         )
     return found
+
+
+def masks_by_name(folder: Path) -> dict[Path, Path]:
+    """Those below a folder by their names there, without suffixes. Raises ImageError if two have the same."""
+    known: dict[Path, Path] = {}
+    for path in find_images(folder):
+        other = known.setdefault(path.relative_to(folder).with_suffix(""), path)
+        if other != path:
+            raise ImageError(f"{other} and {path} are masks of one name: take one of them away")
+    return known
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:

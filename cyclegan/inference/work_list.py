@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cyclegan.data.images import EXTENSIONS, find_images
+from cyclegan.data.masks import masks_by_name
 from cyclegan.errors import UserError
 from cyclegan.inference.picture_files import FORMATS
 
@@ -91,7 +92,10 @@ def check_format(output: Path, format: str | None) -> None:
 
 
 def with_masks(jobs: Sequence[Job], folder: Path) -> list[Job]:
-    """Each job with the mask below `folder` that has its target's name, whatever the suffix. Raises WorkListError."""
+    """Each job with the mask below `folder` that has its target's name, whatever the suffix.
+
+    Raises WorkListError, and ImageError for two masks of one name.
+    """
     return [replace(job, mask=mask) for job, mask in zip(jobs, _masks(jobs, folder, "--mask"), strict=True)]
 
 
@@ -112,7 +116,7 @@ def keep_apart(targets: Iterable[Path], read: Iterable[Path]) -> None:
 
 
 def _masks(jobs: Sequence[Job], folder: Path, option: str) -> list[Path]:
-    known = {path.relative_to(folder).with_suffix(""): path for path in find_images(folder)}
+    known = masks_by_name(folder)
     names = [job.target.relative_to(job.below) if job.below else Path(job.source.name) for job in jobs]
     masks = [known.get(name.with_suffix("")) for name in names]
     if missing := [job.source for job, mask in zip(jobs, masks, strict=True) if mask is None]:

@@ -67,6 +67,12 @@ def test_a_missing_mask_is_named_before_the_run_begins(masked: Data):
         dataset(masked)
 
 
+def test_two_masks_of_one_name_are_named(masked: Data):
+    Image.new("L", (40, 40)).save(masked.A.mask / "03.png")
+    with pytest.raises(ConfigError, match=r"data\.A\.mask: .*03\.bmp and .*03\.png are masks of one name"):
+        dataset(masked)
+
+
 def test_masks_of_test_pictures_that_are_not_there_are_no_use(masked: Data, tmp_path: Path):
     (masked.root / "testA").rename(tmp_path / "away")
     masked.A.test_mask = masked.A.mask

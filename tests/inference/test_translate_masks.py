@@ -53,6 +53,10 @@ def test_missing_and_missized_masks_are_named(source, folder, capsys):  # noqa: 
     Image.new("L", (5, 5)).save(folder / "masks" / "a.bmp")
     assert main(arguments) == 1
     assert "a.bmp is 5x5, its picture 32x24" in capsys.readouterr().err
+    Image.new("L", (32, 24)).save(folder / "masks" / "a.png")
+    assert main(arguments) == 1
+    assert "a.bmp and" in (said := capsys.readouterr().err) and "a.png are masks of one name" in said
+    (folder / "masks" / "a.png").unlink()
     (folder / "masks" / "a.bmp").unlink()
     assert main(arguments) == 1
     assert "has none for 1 of 2 pictures, such as" in capsys.readouterr().err
