@@ -107,7 +107,7 @@ class CycleGAN:
         return {name: loss.item() for name, loss in losses.items()}
 
     def _is(self, score: Tensor, label: float) -> Tensor:
-        return self.l2(score, torch.tensor(label, device=score.device).expand_as(score))
+        return self.l2(score, score.new_tensor(label).expand_as(score))
 
     def _freeze(self, frozen: bool) -> None:
         for critic in (self.D_A, self.D_B):

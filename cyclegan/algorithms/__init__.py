@@ -8,14 +8,14 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from cyclegan.config import Config, ConfigError, build, complete
-from cyclegan.data.folders import find_split
 from cyclegan.data.images import ImageError, upright_size
 from cyclegan.losses import MIDDLE, Adversarial, Scores, critic_loss
 from cyclegan.networks import DISCRIMINATORS, GENERATORS, build_generator
@@ -79,8 +79,6 @@ def build_algorithm(config: Config) -> Algorithm:
             raise ConfigError(f"{option}: {config.algorithm['name']} takes no masks; {able} would")
         if config.data.A.channels != config.data.B.channels:
             raise ConfigError(f"{option}: A and B must have as many channels, for what is kept as it is")
-    if config.data.resize == "none" and (config.data.root or config.data.A.train):
-        _check_pictures(config, algorithm)
     return algorithm
 
 
@@ -157,14 +155,16 @@ def _too_deep(config: Config, channels: int, height: int, width: int) -> str | N
     return None
 
 
-def _check_pictures(config: Config, algorithm: Algorithm) -> None:
+def check_pictures(config: Config, algorithm: Algorithm, files: Iterable[Path]) -> None:
     """Raise ConfigError for a training picture that, with the sides it has, is too small for the networks."""
+    if config.data.resize != "none":
+        return
     generators = algorithm.generators().values()
     multiple, least = (max(getattr(g, name) for g in generators) for name in ("multiple", "smallest"))
     if any(isinstance(network, tuple(DISCRIMINATORS.values())) for network in algorithm.children()):
         while _too_deep(config, 3, least, least):
             least += multiple
-    for path in sorted({path for paths in find_split(config.data, "train").values() for path in paths}):
+    for path in files:
         try:
             width, height = upright_size(path)
         except ImageError:  # data.corrupt says what becomes of it

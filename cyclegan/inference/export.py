@@ -154,6 +154,11 @@ def _check(generator: nn.Module, format: Format, options: Options) -> None:
         raise ExportError("--style-input: this generator has a style of its own and takes no other")
     if options.style_input and (format == "safetensors" or options.precision == "int8"):
         raise ExportError("--style-input is for graphs (pt2, onnx, torchscript) that are not int8")
+    if options.style_input and format != "torchscript" and torch.__version__ < (2, 13):
+        raise ExportError(
+            f"--style-input: torch {torch.__version__} records graphs for styles of even or of odd sides only; "
+            "take torch 2.13 or newer, or --format torchscript"
+        )
     if options.precision == "bf16" and format == "onnx":
         raise ExportError("onnx: onnxruntime computes no convolutions in bf16; use fp16, or another format")
 

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from accelerate.utils import broadcast
 from torch import Tensor
 from tqdm import tqdm
 
-from cyclegan.algorithms import complete_config
+from cyclegan.algorithms import check_pictures, complete_config
 from cyclegan.config import Config, ConfigError, load_config
 from cyclegan.data.dataset import EpochBatches, UnpairedDataset, epoch_length, new_loader
 from cyclegan.data.delivery import new_delivery
@@ -128,7 +129,8 @@ class Run:
         multiple = max(generator.multiple for generator in self.trainer.generators.values())
         self.batches = EpochBatches(pairs, training.batch_size, rank, world, training.batches_per_epoch)
         kind = PairedDataset if data.pairing == "paired" else UnpairedDataset
-        with stopper.asleep():  # a cache may take minutes to make
+        with stopper.asleep():  # headers of many pictures, or a cache, may take minutes
+            on_first_rank(lambda: check_pictures(config, self.trainer.algorithm, chain(*self.files.values())))
             dataset = kind(self.files, data, seed, multiple)
         self.loader = new_loader(dataset, self.batches, data.workers, pin_memory=accelerator.device.type == "cuda")
         self.deliver = new_delivery(accelerator.device, self.trainer.layout)

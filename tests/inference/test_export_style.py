@@ -43,6 +43,8 @@ def exported(source: Path) -> Callable[..., Path]:
     generator = load_generator(source / "AtoB.safetensors")
 
     def made(suffix: str, format: str, **options) -> Path:
+        if format != "torchscript" and torch.__version__ < (2, 13):
+            pytest.skip("this torch records no graphs for styles of all sides")
         path = source / f"graph{'-'.join(options)}{suffix}"
         if not path.exists():
             write(generator, path, format, Options(style_input=True, **options))
