@@ -22,6 +22,7 @@ from cyclegan.evaluation.inception import LAYERS
 from cyclegan.evaluation.painting import PaintingLosses
 from cyclegan.evaluation.pairs import (
     art_product,
+    check_sides,
     check_sizes,
     pairs_by_name,
     score_content,
@@ -149,7 +150,9 @@ def _check(options: argparse.Namespace, generated: str) -> None:
     if options.lpips_weights:
         lpips_from(options.lpips_weights)
     if options.source:
-        pairs_by_name(generated, options.source)
+        pairs = pairs_by_name(generated, options.source)
+        if options.backbone:
+            check_sides(pairs)
     if options.truth:
         check_sizes(pairs_by_name(generated, options.truth))
     for path in (options.card, _statistics_file(options) if options.save_stats else None):

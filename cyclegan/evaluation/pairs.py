@@ -55,6 +55,16 @@ def check_sizes(pairs: Sequence[Pair]) -> None:
             raise EvaluationError(f"{pair[0]} and {pair[1]} must be of one size to be compared, not {told}")
 
 
+def check_sides(pairs: Sequence[Pair]) -> None:
+    """Raises EvaluationError for an output too small for content and style loss, as its header tells."""
+    for output, _ in pairs:
+        width, height = upright_size(output)
+        if min(width, height) < SMALLEST:
+            raise EvaluationError(
+                f"{output}: content and style loss need sides of {SMALLEST} pixels, not {width}x{height}"
+            )
+
+
 def score_content(pairs: Sequence[Pair], lpips: Score | None = None) -> dict[str, float]:
     """Means over (output, input) files of what needs no network: is the content kept, was anything changed?
 

@@ -190,7 +190,9 @@ def test_few_pictures_are_warned_of_without_fid_too(folders, published_weights, 
     assert "6 real and 5 fake images: below 2048" in capsys.readouterr().err
 
 
-def test_what_is_wrong_is_said_before_anything_is_computed(folders, published_weights, tmp_path, capsys, monkeypatch):
+def test_what_is_wrong_is_said_before_anything_is_computed(
+    folders, make_folder, published_weights, tmp_path, capsys, monkeypatch
+):
     def refuse(*_, **__):
         raise AssertionError("features were computed")
 
@@ -211,6 +213,9 @@ def test_what_is_wrong_is_said_before_anything_is_computed(folders, published_we
         assert message in failure(capsys, [*folders, *FAST, *arguments])
     target = str(tmp_path / "file" / "a.npz")
     assert "file" in failure(capsys, [folders[0], target, *FAST, "--save-stats"])
+    small = str(make_folder(5, size=(40, 30)))
+    given = [small, folders[1], *FAST, "--source", small, "--backbone", "squeezenet", "--backbone-weights", "random"]
+    assert "000.png: content and style loss need sides of 32 pixels, not 40x30" in failure(capsys, given)
 
 
 def test_draws_that_outlast_the_other_ranks_patience_are_refused(folders, monkeypatch):
