@@ -149,9 +149,13 @@ def _found(given: str, several: bool) -> Iterable[tuple[Path, Path]]:
 def _is_file_name(output: Path) -> bool:
     if output.is_dir():
         return False
-    if output.suffix.lower() in EXTENSIONS - set(FORMATS):
-        raise WorkListError(f"{output}: no format to write; there are {', '.join(suffix[1:] for suffix in FORMATS)}")
-    return output.suffix.lower() in FORMATS
+    suffix = output.suffix.lower()
+    if suffix not in FORMATS and (suffix in EXTENSIONS or suffix[1:].isalpha()):
+        raise WorkListError(
+            f"{output}: no format to write; there are {', '.join(known[1:] for known in FORMATS)} "
+            "(if it shall be a folder, make it first)"
+        )
+    return suffix in FORMATS
 
 
 def _lies_in(source: Path, output: Path, inputs: Sequence[str | Path]) -> bool:

@@ -316,6 +316,15 @@ def test_a_file_is_of_the_format_that_its_name_says_and_no_other_may_be_asked_fo
     assert Image.open(out).format == "JPEG"
 
 
+def test_a_suffix_that_is_no_formats_makes_no_folder(tmp_path):
+    one = save(tmp_path / "a.png", 9, 9)
+    with pytest.raises(WorkListError, match=r"out\.pgn: no format to write; there are png, .*make it first"):
+        plan([one], tmp_path / "out.pgn")
+    assert plan([one], tmp_path / "out.v2")[0].target == tmp_path / "out.v2" / "a.png"
+    (tmp_path / "out.pgn").mkdir()
+    assert plan([one], tmp_path / "out.pgn")[0].target == tmp_path / "out.pgn" / "a.png"
+
+
 def test_wrong_use_is_said_in_one_line(source, tmp_path, capsys):
     save(tmp_path / "a.png", 9, 9)
     for arguments in (
