@@ -54,7 +54,7 @@ class Job:
 
 
 def plan(inputs: Sequence[str | Path], output: Path | str, format: str | None = None) -> list[Job]:
-    """One job a picture; a folder keeps its tree and its names below `output`.
+    """One job a picture, also if it is given twice; a folder keeps its tree and its names below `output`.
 
     Args:
         inputs: files, folders (searched with all their sub-folders) or patterns with * ? [ ] **
@@ -67,7 +67,8 @@ def plan(inputs: Sequence[str | Path], output: Path | str, format: str | None = 
     output = Path(output)
     if format not in (None, KEEP) and f".{format}" not in FORMATS:
         raise WorkListError(f"no format {format!r}; there are keep, {', '.join(suffix[1:] for suffix in FORMATS)}")
-    found = [(source, name) for given in inputs for source, name in _found(str(given), len(inputs) > 1)]
+    pairs = [pair for given in inputs for pair in _found(str(given), len(inputs) > 1)]
+    found = list({(source.resolve(), name): (source, name) for source, name in pairs}.values())
     if len(inputs) == 1 and not Path(inputs[0]).is_dir() and len(found) == 1 and _is_file_name(output):
         check_format(output, found[0][0].suffix[1:].lower() if format == KEEP else format)
         return [_distinct(Job(found[0][0], output))]

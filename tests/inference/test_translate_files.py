@@ -316,6 +316,16 @@ def test_a_file_is_of_the_format_that_its_name_says_and_no_other_may_be_asked_fo
     assert Image.open(out).format == "JPEG"
 
 
+def test_what_is_given_twice_is_translated_once(tmp_path, monkeypatch):
+    save(tmp_path / "in" / "a.png", 9, 9)
+    save(tmp_path / "in" / "b.png", 9, 9)
+    monkeypatch.chdir(tmp_path)
+    for inputs in (["in", "in"], ["in", tmp_path / "in"]):
+        jobs = plan(inputs, "out")
+        assert [job.target for job in jobs] == [Path("out/in/a.png"), Path("out/in/b.png")]
+    assert [job.target for job in plan(["in/a.png", "in/*.png"], "out")] == [Path("out/a.png"), Path("out/b.png")]
+
+
 def test_a_suffix_that_is_no_formats_makes_no_folder(tmp_path):
     one = save(tmp_path / "a.png", 9, 9)
     with pytest.raises(WorkListError, match=r"out\.pgn: no format to write; there are png, .*make it first"):
