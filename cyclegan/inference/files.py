@@ -26,6 +26,7 @@ from cyclegan.inference.exported import open_generator
 from cyclegan.inference.large_files import translate_large
 from cyclegan.inference.picture_files import (
     FORMATS,
+    LOSSY_FORMATS,
     Picture,
     count_pixels,
     pasted,
@@ -153,7 +154,7 @@ def translate_files(
     no generator is known to have made.
     """
     report = Report()
-    marks = _mark_folders(translators[0].exact, jobs, overwrite)
+    marks = _mark_folders(translators[0].exact, jobs, quality, overwrite)
     todo = []
     for job in jobs:
         if not overwrite and job.below is not None and job.done(marks[job.below]):
@@ -292,20 +293,21 @@ def _outcomes(computed: Future[list[Future[Outcome]]]) -> list[Outcome]:
     return [written.result() for written in computed.result()]
 
 
-def _mark_folders(generator: nn.Module, jobs: Sequence[Job], overwrite: bool) -> dict[Path, Path | None]:
+def _mark_folders(generator: nn.Module, jobs: Sequence[Job], quality: int, overwrite: bool) -> dict[Path, Path | None]:
     """Note in each output folder who fills it, so that two generators' results don't get mixed by going on.
 
     Returns the marks by folder. A mark is as old as the first result that it stands for: what is older is another's.
     None for those of earlier versions, which were written again by every call.
     """
     masked = any(job.mask for job in jobs)
-    mine = {**_identity(getattr(generator, "about", {})), "masked": masked}
+    mine = {**_identity(getattr(generator, "about", {})), "masked": masked, "quality": quality}
+    lossy = any(FORMATS.get(job.target.suffix.lower()) in LOSSY_FORMATS for job in jobs)
     marks = {folder: folder / MARK for folder in {job.below for job in jobs if job.below is not None}}
     for folder, mark in marks.items():
-        known = _same(mark, mine)
+        known = _same(mark, mine, lossy)
         if known is False and not overwrite and mine["sha256"]:
             raise WorkListError(
-                f"{folder} holds translations by another generator, or in another style, region or mask; "
+                f"{folder} holds translations by another generator, or in another style, region, mask or quality; "
                 "choose another folder, or --overwrite"
             )
         if known is None and not overwrite:
@@ -330,11 +332,12 @@ def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
     return {name: about.get(name) for name in ("sha256", "source", "direction", "run", "images", "style")}
 
 
-def _same(mark: Path, mine: Mapping[str, Any]) -> bool | None:
+def _same(mark: Path, mine: Mapping[str, Any], lossy: bool) -> bool | None:
     """Whether a folder is filled by the same generator in the same way; None without a mark."""
+    untold = {name: mine[name] for name in ("masked", "quality")}  # by older ones
     try:
-        other = {"masked": mine["masked"], **json.loads(mark.read_text(encoding="utf-8"))}  # older ones don't tell
-        return all(other.get(name) == mine[name] for name in ("sha256", "style", "masked"))
+        other = {**untold, **json.loads(mark.read_text(encoding="utf-8"))}
+        return all(other.get(name) == mine[name] for name in ("sha256", "style", "masked", *["quality"] * lossy))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):

@@ -23,6 +23,7 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bm
 FORMATS |= {".tif": "TIFF", ".tiff": "TIFF", ".jpe": "JPEG", ".jfif": "JPEG"}
 DEEP_FORMATS = ("PNG", "TIFF", "PPM")  # the others hold 8 bits
 CLEAR_FORMATS = ("PNG", "TIFF", "WEBP")  # the others hold no opacity
+LOSSY_FORMATS = ("JPEG", "WEBP")  # which have a quality
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def write_picture(picture: Picture, file: BinaryIO, format: str, quality: int = 
         return
     about = {"icc_profile": picture.profile, "exif": picture.exif} if format not in ("BMP", "PPM") else {}
     options = {name: value for name, value in about.items() if value}
-    if format in ("JPEG", "WEBP"):
+    if format in LOSSY_FORMATS:
         options |= {"quality": quality}
     if file.seekable():
         to_pillow(picture).save(file, format, **options)

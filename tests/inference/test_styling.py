@@ -199,7 +199,7 @@ def test_results_are_not_kept_when_a_region_changes(source: Path, capsys):
     Image.open(source / "right.png").save(source / "left.png")
     os.utime(source / "left.png", (0, 0))  # as a copy that keeps its date
     assert painted(source / "left.png") == 1
-    assert "or in another style, region or mask" in capsys.readouterr().err
+    assert "or in another style, region, mask or quality" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -446,7 +446,19 @@ def test_results_with_and_without_a_mask_are_told_apart(source, tmp_path, capsys
     given = [source, str(tmp_path / "in"), "-o", str(tmp_path / "out")]
     assert main(given) == 0
     assert main([*given, "--mask", str(tmp_path / "masks")]) == 1
-    assert "region or mask" in capsys.readouterr().err
+    assert "region, mask or quality" in capsys.readouterr().err
+
+
+def test_results_of_two_qualities_are_told_apart_where_there_is_one(source, tmp_path, capsys):
+    save(tmp_path / "in" / "a.png", 16, 16)
+    given = [source, str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--format"]
+    assert main([*given, "jpg", "--quality", "90"]) == 0
+    assert main([*given, "jpg", "--quality", "30"]) == 1
+    assert "region, mask or quality" in capsys.readouterr().err
+    assert main([*given, "png"]) == 0
+    assert main([*given, "jpg", "--quality", "30", "--overwrite"]) == 0
+    assert main([*given, "jpg", "--quality", "30"]) == 0
+    assert "0 translated" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_folder_is_not_filled_with_translations_of_its_own(source, tmp_path, capsys):
@@ -490,16 +502,15 @@ def test_what_fails_for_whatever_reason_is_tried_alone_and_lets_go_of_what_it_he
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_folders_of_earlier_versions_are_gone_on_with(masked, source, tmp_path, capsys):
-    """Whose marks tell nothing of masks, and were written again by each call: they may be newer than the results."""
+    """Whose marks don't tell masks and quality, and were written again by each call: maybe newer than the results."""
     save(tmp_path / "in" / "a.png", 16, 16)
     save(tmp_path / "masks" / "a.png", 16, 16)
-    given = [source, str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    given = [source, str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--format", "jpg"]
     given += ["--mask", str(tmp_path / "masks")] if masked else []
     assert main(given) == 0
     mark = tmp_path / "out" / ".translated.json"
-    mark.write_text(
-        json.dumps({name: value for name, value in json.loads(mark.read_text()).items() if name != "masked"})
-    )
+    told = json.loads(mark.read_text())
+    mark.write_text(json.dumps({name: value for name, value in told.items() if name not in ("masked", "quality")}))
     os.utime(mark, (2**32, 2**32))
     assert main(given) == 0
     assert "0 translated" in capsys.readouterr().err
