@@ -18,6 +18,9 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
     return number
 
 
+seed = whole_number(0, 2**32 - 1)  # an argument's type, with the bounds of a config's seed
+
+
 def number_between(low: float, high: float) -> Callable[[str], float]:
     """An argument's type: numbers above `low` and below `high`."""
 

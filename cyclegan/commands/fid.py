@@ -9,7 +9,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from cyclegan.arguments import whole_number
+from cyclegan.arguments import seed, whole_number
 from cyclegan.data.images import find_images
 from cyclegan.devices import usable_device
 from cyclegan.evaluation.archive import load_statistics, save_statistics
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         "--bootstrap", type=int, default=0, metavar="DRAWS", help="intervals of fid and kid by so many draws, say 1000"
     )
     what.add_argument("--confidence", type=float, default=0.95, help="of these intervals (default 0.95)")
-    what.add_argument("--seed", type=int, default=2020, help="of subsets and draws")
+    what.add_argument("--seed", type=seed, default=2020, help="of subsets and draws")
     what.add_argument("--per-folder", action="store_true", help="also each sub-folder that both sides have")
     what.add_argument("--published", choices=PUBLISHED, help="check the counts and print both protocols in its table")
     what.add_argument("--mix-protocols", action="store_true", help="compare an .npz of another protocol all the same")

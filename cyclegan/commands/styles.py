@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cyclegan.arguments import whole_number
+from cyclegan.arguments import seed, whole_number
 from cyclegan.devices import default_device, usable_device
 from cyclegan.inference.generator_file import DIRECTIONS, load_generator
 from cyclegan.inference.style_grid import draws, read_contents, walk
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the picture to write, a .png")
     parser.add_argument("--steps", type=whole_number(2), default=5, help="pictures from style to style (%(default)s)")
     parser.add_argument("--samples", type=whole_number(1), help="draw so many around each style instead (variational)")
-    parser.add_argument("--seed", type=int, default=0, help="of the draws (%(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the draws (%(default)s)")
     parser.add_argument("--size", type=whole_number(16), default=256, help="side of each in pixels (%(default)s)")
     parser.add_argument("--direction", choices=DIRECTIONS, help="where SOURCE has both")
     parser.add_argument("--device", help="e.g. cuda:0 (GPU, or else cpu)")

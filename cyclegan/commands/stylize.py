@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from pathlib import Path
 
-from cyclegan.arguments import whole_number
+from cyclegan.arguments import seed, whole_number
 from cyclegan.commands import say_files
 from cyclegan.devices import default_device, usable_device
 from cyclegan.inference.files import PIXELS
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--start", type=_start, default=0.0, metavar="content|noise|SHARE", help="or so much noise, 0 to 1 (content)"
     )
-    parser.add_argument("--seed", type=int, default=usual.seed, help="of the noise (%(default)s)")
+    parser.add_argument("--seed", type=seed, default=usual.seed, help="of the noise (%(default)s)")
     parser.add_argument("--device", help="e.g. cuda:0 (GPU, or else cpu)")
     parser.add_argument("--overwrite", action="store_true", help="paint again what is already there")
     parser.add_argument(

@@ -75,6 +75,7 @@ class Recipe:
             _check(self, name, 0 <= vars(self)[name] < inf, "at least 0 and finite")
         for name in ("steps", "levels", "places", "patience"):
             _check(self, name, vars(self)[name] >= 1, "at least 1")
+        _check(self, "seed", 0 <= self.seed < 2**32, "0 to 4294967295")
         _check(self, "noise", 0 <= self.noise <= 1, "0 to 1")
         _check(self, "factor", 0 < self.factor < 1, "between 0 and 1")
         _check(self, "style_scale", 0 < self.style_scale < inf, "above 0 and finite")

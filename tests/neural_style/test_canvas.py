@@ -185,6 +185,7 @@ def test_colours_of_the_content_are_kept(backbone: Backbone):
     [
         ({"optimizer": "sgd"}, "optimizer: expected lbfgs, adam, found 'sgd'"),
         ({"noise": 2}, "noise: expected 0 to 1, found 2"),
+        ({"seed": 2**32}, "seed: expected 0 to 4294967295, found 4294967296"),
         ({"steps": 0}, "steps: expected at least 1"),
         ({"alpha": float("inf")}, "alpha: expected at least 0 and finite, found inf"),
         ({"style_scale": float("inf")}, "style_scale: expected above 0 and finite, found inf"),

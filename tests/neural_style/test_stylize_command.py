@@ -74,7 +74,9 @@ def test_a_mistake_is_one_line(folders: Path, more: list[str], words: str, capsy
     assert words in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("given", [("--every", "-1"), ("--quality", "0"), ("--quality", "101"), ("--size", "-3")])
+@pytest.mark.parametrize(
+    "given", [("--every", "-1"), ("--quality", "0"), ("--quality", "101"), ("--size", "-3"), ("--seed", "9" * 23)]
+)
 def test_numbers_out_of_range_are_wrong_usage(given: tuple[str, str], capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["a.png", "b.png", "-o", "out", *given])
