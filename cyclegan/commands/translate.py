@@ -102,6 +102,7 @@ def _stream(translator: Translator, options: argparse.Namespace) -> int:
     if suffix not in FORMATS:
         raise WorkListError(f"{options.output}: name a picture file, or - and --format")
     check_format(Path(options.output), options.format)
+    keep_apart([Path(options.output)], options.style)
     picture = _standard_input(translator) if options.inputs == ["-"] else _picture(translator, options.inputs[0])
     buffer = io.BytesIO()
     write_picture(translator([picture])[0], buffer, FORMATS[suffix], options.quality)
@@ -129,7 +130,7 @@ def _files(translators: list[Translator], options: argparse.Namespace) -> int:
     jobs = plan(options.inputs, options.output, options.format)
     jobs = with_masks(jobs, options.mask) if options.mask else jobs
     jobs = with_regions(jobs, options.region)
-    keep_apart((job.target for job in jobs), [*options.style, *options.region])
+    keep_apart((job.target for job in jobs), [*options.style, *options.region, *filter(None, [options.mask])])
     report = translate_files(
         translators,
         jobs,

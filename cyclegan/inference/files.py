@@ -37,10 +37,10 @@ from cyclegan.inference.picture_files import (
     with_bits,
     write_picture,
 )
-from cyclegan.inference.styling import Colours, StylePicture, styled
+from cyclegan.inference.styling import Colours, StylePicture, several, styled
 from cyclegan.inference.tiles import Tiling
 from cyclegan.inference.translator import Precision, Translator
-from cyclegan.inference.work_list import Job, WorkListError, plan, with_regions
+from cyclegan.inference.work_list import Job, WorkListError, keep_apart, plan, with_regions
 from cyclegan.whole_files import open_replacing
 
 MARK = ".translated.json"  # in a folder of results: by which generator they were made
@@ -108,6 +108,8 @@ def translate(
             if held := [type(one).__name__ for one in paths if not isinstance(one, str | Path)]:
                 raise WorkListError(f"output is for paths; of pictures in memory ({held[0]}) the results are returned")
             jobs = with_regions(plan(paths, output, format), regions)
+            read = [Path(one) for one in (*several(style), *regions) if isinstance(one, str | Path)]
+            keep_apart((job.target for job in jobs), read)
             return translate_files(translators, jobs, batch=batch, overwrite=overwrite)
         if isinstance(pictures, list | tuple):
             return [_in_memory(translators[0], picture, regions) for picture in pictures]

@@ -47,7 +47,7 @@ def take_style(
 
     Raises GeneratorFileError for generators without and for wrong weights, ImageError.
     """
-    pictures = _several(pictures)
+    pictures = several(pictures)
     weights, strength = _numbers(weights), float(strength)
     read = [read_style(picture) for picture in pictures]
     check_styles(generator, read)
@@ -169,7 +169,7 @@ def styled(
 
     Raises GeneratorFileError for what does not go together, ImageError.
     """
-    pictures, weights = _several(pictures), _numbers(weights)
+    pictures, weights = several(pictures), _numbers(weights)
     if pictures or weights or strength is not None:
         generator = copy.deepcopy(generator)
         take_style(generator, pictures, weights, 1.0 if strength is None else strength)
@@ -200,7 +200,7 @@ def _region(path: Path) -> str:
     return str(path) if path.is_dir() else sha256_of(path)
 
 
-def _several(pictures: StylePicture | Sequence[StylePicture]) -> list[StylePicture]:
+def several(pictures: StylePicture | Sequence[StylePicture]) -> list[StylePicture]:
     return [pictures] if isinstance(pictures, str | Path | Image.Image | np.ndarray) else list(pictures)
 
 

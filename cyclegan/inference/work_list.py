@@ -109,11 +109,21 @@ def with_regions(jobs: Sequence[Job], places: Sequence[Path | str]) -> list[Job]
 
 
 def keep_apart(targets: Iterable[Path], read: Iterable[Path]) -> None:
-    """Raises WorkListError if a target would take the place of a picture that is read beside it: a style, a mask."""
-    pictures = [path for path in read if path.is_file()]
+    """Raises WorkListError if a target would take the place of a picture that is read beside it: a style, a mask.
+
+    read: pictures and folders of them
+    """
+    found = [file for path in read for file in (find_images(path) if path.is_dir() else [path]) if file.is_file()]
+    pictures = {_inode(file): file for file in found}
     for target in targets:
-        if target.exists() and (lost := next((path for path in pictures if target.samefile(path)), None)):
+        if target.exists() and (lost := pictures.get(_inode(target))):
             raise WorkListError(f"{target} would overwrite {lost}, which it is made from; choose another output")
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    """Equal for names of one file, as `samefile` tells it."""
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino
 
 
 def _masks(jobs: Sequence[Job], folder: Path, option: str) -> list[Path]:

@@ -105,14 +105,15 @@ def test_the_command_writes_one_picture(source: Path, capsys):
         (["--style", "STYLE", "--samples", "1", "--seed", "9" * 23], 2, "--seed: expected a whole number from 0 to"),
         (["--style", "STYLE", "gone.png"], 1, "gone.png"),
         (["--style", "STYLE", "STYLE", "-o", "STYLE"], 1, "which it is made from; choose another output"),
+        (["--style", "STYLE", "STYLE", "-o", "CONTENT"], 1, "which it is made from; choose another output"),
         (["--style", "STYLE", "TINY"], 1, "--style: pictures with sides of at least 4 pixels expected"),
     ],
 )
 def test_a_mistake_is_one_line(source: Path, change: list[str], code: int, words: str, capsys):
     write_pictures(source / "tiny", 1, side=2)
-    named = {"STYLE": str(source / "style" / "00.png"), "TINY": str(source / "tiny" / "00.png")}
+    named = {"STYLE": "style/00.png", "CONTENT": "content/00.png", "TINY": "tiny/00.png"}
     given = [str(source), str(source / "content"), "-o", str(source / "g.png"), "--device", "cpu"]
-    given += [named.get(value, value) for value in change]
+    given += [str(source / named[value]) if value in named else value for value in change]
     if code == 2:
         with pytest.raises(SystemExit, match="2"):
             styles.main(given)

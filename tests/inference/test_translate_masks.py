@@ -71,3 +71,10 @@ def test_deep_tiles_are_pasted_on_the_scale_of_their_picture():
         Image.fromarray(np.array([[255, 0], [0, 255]], np.uint8)).save(mask)
         pasted = _pasted(Job(Path("a.png"), Path("b.png"), mask=mask), picture, tiles).pixels
     assert pasted[..., 0] == pytest.approx(np.array([[32768 / 65535, 0.25], [0.25, 32768 / 65535]]), abs=1e-6)
+
+
+def test_no_mask_of_a_folder_is_overwritten(source, folder, capsys):  # noqa: F811
+    (folder / "masks" / "a.bmp").rename(folder / "masks" / "a.png")
+    given = [source, str(folder / "in"), "--mask", str(folder / "masks"), "-o", str(folder / "masks"), "--overwrite"]
+    assert main(given) == 1
+    assert "a.png, which it is made from; choose another output" in capsys.readouterr().err

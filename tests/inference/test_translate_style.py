@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 
 from cyclegan.commands import export, run, translate
+from cyclegan.inference.files import translate as translate_files
 from cyclegan.inference.generator_file import load_generator, save_generator
+from cyclegan.inference.work_list import WorkListError
 from cyclegan.networks import build_generator
 from cyclegan.networks.initialize import initialize
 from tests.conftest import write_pictures
@@ -103,6 +105,16 @@ def test_a_mistake_is_one_line(source: Path, more: list[str], words: str, capsys
     assert run("cyclegan translate", translate.main, given) == 1
     err = capsys.readouterr().err
     assert words in err and err.count("\n") == 1
+
+
+def test_no_style_is_overwritten_from_python_or_standard_input(source: Path, capsys):
+    own, style, content = source / "AtoB.safetensors", source / "style" / "00.png", source / "content" / "00.png"
+    before = style.read_bytes()
+    with pytest.raises(WorkListError, match="which it is made from; choose another output"):
+        translate_files(own, content, style, style=style, device="cpu")
+    given = [own, "-", "-o", style, "--style", style, "--device", "cpu"]
+    assert run("cyclegan translate", translate.main, [str(value) for value in given]) == 1
+    assert "which it is made from; choose another output" in capsys.readouterr().err and style.read_bytes() == before
 
 
 def test_other_generators_take_no_style(source: Path, capsys):
