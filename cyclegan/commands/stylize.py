@@ -14,7 +14,7 @@ from cyclegan.inference.picture_files import pixel_limit
 from cyclegan.inference.work_list import keep_apart, plan
 from cyclegan.networks.backbones import RANDOM
 from cyclegan.neural_style.files import Wishes, read_styles, stylize_files
-from cyclegan.neural_style.recipe import CHOICES, Recipe
+from cyclegan.neural_style.recipe import CHOICES, Recipe, RecipeError
 
 SUMMARY = "paint pictures in the style of others (Gatys et al.)"
 START = {"content": 0.0, "noise": 1.0}
@@ -103,6 +103,8 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     given = {name: value for name, value in vars(options).items() if name in Recipe.__dataclass_fields__}
     for name in ("content_layers", "style_layers"):
         layers = given[name] and dict(given[name])
+        if layers and len(layers) < len(given[name]):
+            raise RecipeError(f"{name}: each layer once expected, found {' '.join(layer for layer, _ in given[name])}")
         if layers:  # those without a weight share what makes 1 of all
             layers = {layer: 1 / len(layers) if weight is None else weight for layer, weight in layers.items()}
         given[name] = layers

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from cyclegan.data.images import read_image, to_tensor
+from cyclegan.data.images import ImageError, read_image, to_tensor
 from cyclegan.inference.colour import brightness_matched, luminance, recoloured, with_luminance
 from cyclegan.inference.generator_file import GeneratorFileError
 from cyclegan.inference.picture_files import picture_of
@@ -77,6 +77,7 @@ def refuse_exported(generator: nn.Module, what: str) -> None:
 
 def read_style(picture: StylePicture) -> Tensor:
     """(1, 3, h, w) in [-1, 1], shrunk where it has more than LARGEST pixels. Raises ImageError."""
+    refuse_folder(picture)
     pixels = read_image(picture) if isinstance(picture, str | Path) else picture_of(picture).pixels
     style = to_tensor(pixels)[None]
     share = (LARGEST / (style.shape[2] * style.shape[3])) ** 0.5
@@ -84,6 +85,12 @@ def read_style(picture: StylePicture) -> Tensor:
         return style
     sides = [max(1, int(side * share)) for side in style.shape[2:]]
     return F.interpolate(style, sides, mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+def refuse_folder(picture: StylePicture) -> None:
+    """Raises ImageError."""
+    if isinstance(picture, str | Path) and Path(picture).is_dir():
+        raise ImageError(f"{picture} is a folder: name the pictures whose style it shall be, FOLDER/*.jpg say")
 
 
 @dataclass

@@ -226,7 +226,10 @@ def _check(content: Tensor, models: Sequence[Model], recipe: Recipe) -> None:
     for name, picture in [("content", content), *(("style", model.picture) for model in models)]:
         if picture.ndim != 4 or picture.shape[:2] != (1, 3):
             raise RecipeError(f"{name}: a tensor (1, 3, H, W) expected, found {tuple(picture.shape)}")
-    smallest = min(content.shape[2:]) * 0.5 ** (recipe.levels - 1)
+    shortest = min(content.shape[2:])
+    if shortest < SMALLEST:
+        raise RecipeError(f"content: sides of at least {SMALLEST} pixels expected, found {shortest}; enlarge it")
+    smallest = shortest * 0.5 ** (recipe.levels - 1)
     if smallest < SMALLEST:
         raise RecipeError(
             f"levels: the coarsest has sides of {smallest:g} pixels, fewer than {SMALLEST}; take fewer or larger sizes"

@@ -18,6 +18,7 @@ from cyclegan.data.images import read_image, to_tensor
 from cyclegan.errors import UserError, reason_of
 from cyclegan.inference.files import Report
 from cyclegan.inference.picture_files import FORMATS, Picture, read_picture, write_picture
+from cyclegan.inference.styling import refuse_folder
 from cyclegan.inference.work_list import Job
 from cyclegan.networks.backbones import Backbone
 from cyclegan.neural_style.canvas import Model, Step, stylize
@@ -51,12 +52,12 @@ def read_styles(
     masks: Sequence[Path] = (),
     own_masks: Sequence[Path] = (),
 ) -> list[Model]:
-    """The styles of every picture; weights and masks, if there are any, one for each. Raises RecipeError."""
+    """The styles of every picture; weights and masks, if any, one for each. Raises RecipeError and ImageError."""
     for name, values in (("--style-weights", weights), ("--mask", masks), ("--style-mask", own_masks)):
         if values and len(values) != len(pictures):
             raise RecipeError(f"{name}: one for each of {len(pictures)} styles expected, found {len(values)}")
-    if folders := [path for path in pictures if path.is_dir()]:
-        raise RecipeError(f"{folders[0]} is a folder: name the pictures whose style it shall be, FOLDER/*.jpg say")
+    for path in pictures:
+        refuse_folder(path)
     nothing = [None] * len(pictures)
     return [
         Model(_tensor(read_image(style)), weight, _mask(mask), _mask(own))

@@ -6,6 +6,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
+from numbers import Integral
 from pathlib import Path
 from typing import Literal
 
@@ -74,8 +75,8 @@ class Recipe:
         for name in ("alpha", "beta", "tv"):
             _check(self, name, 0 <= vars(self)[name] < inf, "at least 0 and finite")
         for name in ("steps", "levels", "places", "patience"):
-            _check(self, name, vars(self)[name] >= 1, "at least 1")
-        _check(self, "seed", 0 <= self.seed < 2**32, "0 to 4294967295")
+            _check(self, name, _whole(vars(self)[name]) and vars(self)[name] >= 1, "a whole number from 1 up")
+        _check(self, "seed", _whole(self.seed) and 0 <= self.seed < 2**32, "a whole number from 0 to 4294967295")
         _check(self, "noise", 0 <= self.noise <= 1, "0 to 1")
         _check(self, "factor", 0 < self.factor < 1, "between 0 and 1")
         _check(self, "style_scale", 0 < self.style_scale < inf, "above 0 and finite")
@@ -112,6 +113,10 @@ CHOICES = {
     "schedule": typing.get_args(ScheduleName),
     "colour": typing.get_args(Colour),
 }
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, Integral)  # also NumPy's
 
 
 def _check(recipe: Recipe, name: str, right: bool, expected: str) -> None:

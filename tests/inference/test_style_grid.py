@@ -103,6 +103,7 @@ def test_the_command_writes_one_picture(source: Path, capsys):
         (["--style", "STYLE"], 2, "two pictures or more to walk between, or --samples"),
         (["--style", "STYLE", "STYLE", "-o", "x.jpg"], 2, "-o x.jpg: name a .png"),
         (["--style", "STYLE", "--samples", "1", "--seed", "9" * 23], 2, "--seed: expected a whole number from 0 to"),
+        (["--style", "STYLE", "--steps", "3", "--samples", "1"], 2, "--samples: not allowed with argument --steps"),
         (["--style", "STYLE", "gone.png"], 1, "gone.png"),
         (["--style", "STYLE", "STYLE", "-o", "STYLE"], 1, "which it is made from; choose another output"),
         (["--style", "STYLE", "STYLE", "-o", "CONTENT"], 1, "which it is made from; choose another output"),

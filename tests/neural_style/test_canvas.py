@@ -185,8 +185,9 @@ def test_colours_of_the_content_are_kept(backbone: Backbone):
     [
         ({"optimizer": "sgd"}, "optimizer: expected lbfgs, adam, found 'sgd'"),
         ({"noise": 2}, "noise: expected 0 to 1, found 2"),
-        ({"seed": 2**32}, "seed: expected 0 to 4294967295, found 4294967296"),
-        ({"steps": 0}, "steps: expected at least 1"),
+        ({"seed": 2**32}, "seed: expected a whole number from 0 to 4294967295, found 4294967296"),
+        ({"steps": 0}, "steps: expected a whole number from 1 up, found 0"),
+        ({"steps": 2.0}, "steps: expected a whole number from 1 up, found 2.0"),
         ({"alpha": float("inf")}, "alpha: expected at least 0 and finite, found inf"),
         ({"style_scale": float("inf")}, "style_scale: expected above 0 and finite, found inf"),
         ({"content_layers": {"one": float("nan")}}, "content_layers: expected a layer or more, .* found {'one': nan}"),
@@ -204,6 +205,8 @@ def test_what_cannot_be_is_one_line(backbone: Backbone, changes: dict, words: st
 def test_wrong_pictures_masks_and_divergence_are_one_line(backbone: Backbone):
     with pytest.raises(RecipeError, match=r"style: a tensor \(1, 3, H, W\) expected, found \(3, 8, 8\)"):
         run(backbone, torch.zeros(3, 8, 8))
+    with pytest.raises(RecipeError, match="content: sides of at least 32 pixels expected, found 30; enlarge it"):
+        run(backbone, content=torch.zeros(1, 3, 30, 40))
     with pytest.raises(RecipeError, match="mask: black all over"):
         run(backbone, [Model(picture(2), mask=torch.zeros(1, 1, 8, 8))])
     with pytest.raises(RecipeError, match=r"mask: a tensor \(1, 1, H, W\) expected, found \(8, 8\)"):

@@ -61,6 +61,7 @@ def test_several_styles_masks_and_one_file(folders: Path):
     [
         (["--mask", "a.png", "b.png"], "--mask: one for each of 1 styles expected, found 2"),
         (["--content-layers", "relu9"], "squeezenet has no layer 'relu9'; choices: relu1"),
+        (["--style-layers", "relu1", "relu1=3"], "style_layers: each layer once expected, found relu1 relu1"),
         (["--style-weights", "nan"], "style weights: expected at least 0 and finite, found nan"),
         (["--style-layers", "relu1=-1"], "style_layers: expected a layer or more, with weights that are at least 0"),
         (["--style-scale", "0"], "style_scale: expected above 0"),
@@ -95,7 +96,7 @@ def test_a_picture_that_cannot_be_painted_does_not_stop_the_others(folders: Path
     assert [path.name for path in (folders / "out").iterdir()] == ["01.png"]
     told = capsys.readouterr().err.splitlines()[-3:]
     assert told[0].startswith("1 painted") and "1 failed" in told[1]
-    assert "00.png: levels: the coarsest has sides of 4 pixels" in told[2]
+    assert "00.png: content: sides of at least 32 pixels expected, found 4" in told[2]
 
 
 def test_a_picture_whose_place_cannot_be_written_does_not_stop_the_others(folders: Path, capsys):
