@@ -124,6 +124,8 @@ def test_a_wrong_setting_is_named(values: dict, words: list[str]):
         ({"generator": {"name": "resnet", "block": 6}}, ["generator.block", "did you mean blocks?"]),
         ({"generator": {"name": "resnet", "norm": "inst"}}, ["generator.norm", "'instance'"]),
         ({"generator": {"name": "resnet", "blocks": -1}}, ["generator.blocks"]),
+        ({"generator": {"norm": "group", "width": 12}}, ["generator: norm=group has 32 groups, and 48 ", "width"]),
+        ({"discriminator": {"norm": "group", "width": 12}}, ["discriminator: norm=group has 32 groups", "width"]),
         ({"algorithm": {"name": "cyclegn"}}, ["algorithm.name", "did you mean cyclegan?"]),
         ({"algorithm": {"name": "cyclegan", "cycl": 1}}, ["algorithm.cycl", "did you mean cycle?"]),
         ({"algorithm": {"name": "cyclegan", "cycle": "ten"}}, ["algorithm.cycle", "ten"]),

@@ -13,12 +13,20 @@ Padding = Literal["reflect", "replicate", "zero"]
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:
-    """Instance norm without parameters or statistics and batch norm with both, as in the reference."""
+    """Instance norm without parameters or statistics and batch norm with both, as in the reference.
+
+    Raises ValueError for channels that make no 32 groups.
+    """
     if norm == "instance":
         return InstanceNorm(channels)
     if norm == "batch":
         return nn.BatchNorm2d(channels)
     if norm == "group":
+        if channels > 32 and channels % 32:
+            raise ValueError(
+                f"norm=group has 32 groups, and {channels} channels cannot be shared out among them: "
+                "take a power of two or a multiple of 32 as width, or another norm"
+            )
         return nn.GroupNorm(min(32, channels), channels)
     return nn.Identity()
 
