@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cyclegan.devices import as_double
 from cyclegan.losses.structure import luminance
 
 
@@ -12,9 +13,9 @@ def recoloured(style: Tensor, content: Tensor) -> Tensor:
     """The style with the mean and the covariance of the content's colours (section 3.1, by matrix square roots)."""
     mean, root, _ = _colours(content)
     own_mean, _, inverse = _colours(style)
-    pixels = style.flatten(2)[0].double()
+    pixels = as_double(style.flatten(2)[0])
     matched = root @ inverse @ (pixels - own_mean) + mean
-    return matched.view_as(style).to(style.dtype).clamp(-1, 1)
+    return matched.view_as(style).to(style).clamp(-1, 1)
 
 
 def brightness_matched(style: Tensor, content: Tensor) -> Tensor:
@@ -31,7 +32,7 @@ def with_luminance(content: Tensor, light: Tensor) -> Tensor:
 
 def _colours(picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (3, 1), and the root of the covariance and its inverse, (3, 3)."""
-    pixels = picture.flatten(2)[0].double()
+    pixels = as_double(picture.flatten(2)[0])
     values, vectors = torch.linalg.eigh(pixels.cov(correction=0) + 1e-5 * torch.eye(3).to(pixels))
     root, inverse = (vectors @ diagonal @ vectors.T for diagonal in (values.sqrt().diag(), values.rsqrt().diag()))
     return pixels.mean(1, keepdim=True), root, inverse

@@ -16,6 +16,7 @@ from cyclegan import load_generator, take_style, translate
 from cyclegan.commands import run
 from cyclegan.commands import translate as command
 from cyclegan.data.images import ImageError
+from cyclegan.inference import colour
 from cyclegan.inference.colour import brightness_matched, recoloured
 from cyclegan.inference.generator_file import GeneratorFileError, save_generator
 from cyclegan.inference.styling import read_style, shares_of
@@ -58,6 +59,19 @@ def paint(source: Path) -> Callable[..., np.ndarray]:
 
 def styles(source: Path) -> list[Path]:
     return sorted((source / "style").iterdir())
+
+
+def test_colours_are_computed_where_there_is_double_precision(monkeypatch: pytest.MonkeyPatch):
+    """Which Apple's GPUs do not have: nothing but `as_double` may ask for it."""
+    style, content = torch.rand(2, 1, 3, 5, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    expected = recoloured(style, content)
+
+    def refuse(_: Tensor) -> Tensor:
+        raise TypeError("Cannot convert a MPS Tensor to float64")
+
+    monkeypatch.setattr(torch.Tensor, "double", refuse)
+    monkeypatch.setattr(colour, "as_double", lambda x: x.cpu().to(torch.float64), raising=False)
+    assert torch.equal(recoloured(style, content), expected)
 
 
 def direct(source: Path, style: Tensor, content: Tensor | None = None) -> np.ndarray:
