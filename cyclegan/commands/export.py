@@ -11,7 +11,7 @@ from torch import nn
 from cyclegan.inference.export import SIZES, SUFFIXES, Options, export, verify, worst
 from cyclegan.inference.exported import ExportError
 from cyclegan.inference.hub import read_metrics, write_hub_folder
-from cyclegan.inference.source_arguments import add_source, load_source
+from cyclegan.inference.source_arguments import add_source, add_style, load_source
 
 SUMMARY = "write a generator for other programs: torch.export, ONNX, TorchScript, safetensors, Hugging Face"
 
@@ -48,6 +48,7 @@ def main(arguments: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cyclegan export", description=SUMMARY)
     add_source(parser)
+    add_style(parser)
     parser.add_argument("--format", required=True, choices=[*SUFFIXES, "hub"], help="hub: a Hugging Face folder")
     parser.add_argument("-o", "--output", help="the file, or hub's folder (SOURCE/export/DIRECTION…)")
     graph = parser.add_argument_group("in the graph (pt2, onnx, torchscript)")

@@ -52,7 +52,11 @@ OF_COMPARISONS = (
     *("metrics", "bootstrap", "per_folder", "mix_protocols"),
     *("source", "truth", "cycle", "sifid", "backbone"),
 )
-INSTEAD = {"save_stats": (*OF_COMPARISONS, "published", "card"), "published": OF_COMPARISONS}
+INSTEAD = {
+    "save_stats": (*OF_COMPARISONS, "published", "card"),
+    "published": OF_COMPARISONS,
+    "allow_random_weights": ("inception_weights",),
+}
 
 
 def main(arguments: list[str]) -> int:

@@ -14,7 +14,7 @@ from cyclegan.commands import say_files
 from cyclegan.devices import default_device
 from cyclegan.inference.files import PIXELS, translate_files
 from cyclegan.inference.picture_files import FORMATS, Picture, pixel_limit, read_picture, write_picture
-from cyclegan.inference.source_arguments import add_source, add_styling, styled_source
+from cyclegan.inference.source_arguments import add_source, add_style, add_styling, styled_source
 from cyclegan.inference.tiles import Tiling
 from cyclegan.inference.translator import Translator
 from cyclegan.inference.work_list import KEEP, WorkListError, check_format, keep_apart, plan, with_masks, with_regions
@@ -39,6 +39,7 @@ def main(arguments: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cyclegan translate", description=SUMMARY)
     add_source(parser)
+    add_style(parser)
     add_styling(parser)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders, patterns, or - for standard input")
     parser.add_argument(

@@ -28,6 +28,10 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         help="what a *.pth cannot tell: padding=zero (else reflect), skip=true (false), dropout=0.5 (of a U-Net, 0); "
         "may be given several times",
     )
+
+
+def add_style(parser: argparse.ArgumentParser) -> None:
+    """What generators of content and style are to keep."""
     style = parser.add_argument_group("generators of content and style")
     style.add_argument("--style", type=Path, nargs="+", default=[], help="pictures of the style (that of all in B)")
     style.add_argument("--style-weights", type=float, nargs="+", help="one a picture (the same for all)")
@@ -52,13 +56,13 @@ def add_styling(parser: argparse.ArgumentParser) -> None:
 
 
 def load_source(options: argparse.Namespace) -> nn.Module:
-    """Raises GeneratorFileError and ImageError."""
+    """For a parser with `add_source` and `add_style`. Raises GeneratorFileError and ImageError."""
     generator = load_generator(options.source, options.direction, architecture=dict(options.architecture))
     return styled(generator, options.style, options.style_weights, options.strength)[0]
 
 
 def styled_source(options: argparse.Namespace) -> tuple[nn.Module, Styling | None]:
-    """The same for a parser with `add_styling`; SOURCE may be an exported graph."""
+    """The same for a parser with `add_styling`, too; SOURCE may be an exported graph."""
     generator = open_generator(options.source, options.direction, dict(options.architecture))
     style = (options.style, options.style_weights, options.strength)
     return styled(generator, *style, options.keep_colours, options.region)

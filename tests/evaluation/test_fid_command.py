@@ -207,6 +207,7 @@ def test_what_is_wrong_is_said_before_anything_is_computed(
         (["--style", str(tmp_path)], "--style does nothing without --backbone"),
         (["--save-stats", "--metrics", "fid", "--card", "x.json"], "--save-stats goes without --metrics, --card"),
         (["--published", "horse2zebra", "--per-folder"], "--published goes without --per-folder"),
+        (["--allow-random-weights", "--inception-weights", "x"], "random-weights goes without --inception-weights"),
         (["--card", str(tmp_path / "file" / "card.json")], "file"),
     ):
         (tmp_path / "file").touch()

@@ -74,6 +74,9 @@ def test_the_command_tells_which_way_to_go(run, tmp_path, capsys):
     assert commands.run("cyclegan convert", command.main, [str(tmp_path / "nowhere"), "-o", back]) == 1
     assert commands.run("cyclegan convert", command.main, [str(folder), "-o", there, "--direction", "AtoB"]) == 1
     assert "a run is converted whole" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        command.main([str(folder), "-o", there, "--strength", "0.5"])
+    assert "unrecognized arguments: --strength" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
