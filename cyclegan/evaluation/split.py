@@ -149,6 +149,8 @@ def _translate(way: Direction, batch_size: int, device: torch.device | str) -> t
             mask = masks_of(way.masks, paths, real)
             styles = way.styles_of(paths, real)
             exact = translation(way.generator, mask, real, styles)(real)
+            if exact.isnan().any():  # which a file would show as black
+                raise EvaluationError(f"{way.name} gives NaN for {paths[0]}: its weights are damaged, or too large")
             fakes = quantised(exact.cpu())  # scores are those of the files
             backs = translation(way.back, mask, real)(exact).cpu() if way.back else None
             cycle += change(images, backs).tolist() if way.back else []

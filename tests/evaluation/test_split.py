@@ -15,6 +15,7 @@ from cyclegan import commands
 from cyclegan.commands import fid, test
 from cyclegan.config import load_config
 from cyclegan.data.images import find_images
+from cyclegan.evaluation import split
 from cyclegan.evaluation.counterparts import CounterpartError
 from cyclegan.evaluation.directions import SplitError
 from cyclegan.evaluation.evaluator import evaluate
@@ -23,6 +24,7 @@ from cyclegan.evaluation.features import fingerprint
 from cyclegan.evaluation.pairs import pairs_by_name
 from cyclegan.evaluation.sides import pictures_of
 from cyclegan.evaluation.split import translate_split
+from cyclegan.evaluation.statistics import EvaluationError
 from cyclegan.inference.generator_file import GeneratorFileError, load_generator, save_generator
 from cyclegan.networks import build_generator
 from cyclegan.networks.initialize import initialize
@@ -216,6 +218,12 @@ def test_halves_of_one_picture_score_as_two_folders_do(run: Path):
         assert {"MAE", "PSNR", "SSIM"} < set(together[direction]["scores"])
         assert together[direction]["scores"] == apart[direction]["scores"]
         assert Image.open(run / "test" / direction / "01.png").size == (40, 40)
+
+
+def test_a_generator_that_gives_no_numbers_is_told(run: Path, monkeypatch):
+    monkeypatch.setattr(split, "translation", lambda *_: lambda image: image * float("nan"))
+    with pytest.raises(EvaluationError, match=r"AtoB gives NaN for .*00\.png"):
+        translate_split(run)
 
 
 def test_one_domain_is_enough(run: Path):
