@@ -98,7 +98,7 @@ def read_layers(path: Path | str, channels: int = 3, background: str = "white") 
         pixels = int(re.search(r"\d+", str(error))[0])
         raise ImageError(
             f"cannot use {path}: {pixels:,} pixels, more than the limit of {Image.MAX_IMAGE_PIXELS:,}; "
-            "cut it into smaller pictures first"
+            "cut it into smaller pictures first (translate and stylize take larger ones by --max-pixels)"
         ) from None
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error and more
         raise ImageError(f"cannot read {path}: {error or type(error).__name__}") from error
