@@ -39,7 +39,7 @@ def _describe_section(model: type[BaseModel], prefix: str) -> list[str]:
 
 
 def _describe_choice(choice: Callable) -> list[str]:
-    meanings = dict(re.findall(r"^ {8}(\w+): (.+(?:\n {12}.+)*)", choice.__doc__, re.M))
+    meanings = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", inspect.getdoc(choice), re.M))
     lines = []
     for parameter in signature(choice).parameters.values():
         if parameter.name in (*GIVEN, "config"):

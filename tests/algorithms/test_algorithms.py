@@ -138,7 +138,7 @@ def test_generators_translate_and_describe_themselves(name: str, algorithm: Algo
 def test_every_option_is_documented(algorithm: Algorithm):
     parameters = list(type(algorithm).__init__.__annotations__)
     for name in set(parameters) - {"config", "return"}:
-        assert f"        {name}: " in type(algorithm).__doc__, name
+        assert f"\n    {name}: " in inspect.getdoc(type(algorithm)), name
 
 
 def test_the_docs_have_a_line_in_the_table_and_a_section(name: str, algorithm: Algorithm):
