@@ -1,6 +1,7 @@
 # `make demo` and `make test` set everything up on a machine with Python 3.10 or newer and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
+TESTS := -m pytest -m 'not slow and not gpu' -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: setup demo test oldest lint bench clean
 
@@ -17,14 +18,14 @@ demo: setup
 	$(BIN)/python test.py --run results/flat2fluent3d --metrics kid --extractor effnet-lite0
 
 test: setup
-	$(BIN)/python -m pytest -m 'not slow and not gpu' -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python $(TESTS)
 
 # With the oldest versions that setup.cfg allows: make oldest PYTHON=python3.10
 oldest:
 	$(PYTHON) -m venv .venv-oldest
 	sed -nE 's/^ +([a-z-]+(\[[a-z]+\])?)>=([0-9.]+)$$/\1==\3.*/p' setup.cfg | sort -u > .venv-oldest/versions.txt
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -r .venv-oldest/versions.txt --editable '.[dev]'
-	.venv-oldest/bin/python -m pytest -m 'not slow and not gpu' -n auto --maxprocesses 4 --dist worksteal
+	.venv-oldest/bin/python $(TESTS)
 
 lint: setup
 	$(BIN)/ruff check .

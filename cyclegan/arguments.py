@@ -1,4 +1,4 @@
-"""Numbers on command lines."""
+"""Numbers on command lines, and options as they are spelled there."""
 
 from __future__ import annotations
 
@@ -34,3 +34,13 @@ def number_between(low: float, high: float) -> Callable[[str], float]:
         return value
 
     return number
+
+
+def given(options: argparse.Namespace, parser: argparse.ArgumentParser) -> list[str]:
+    """The names of options that were given another value than their default."""
+    return [name for name, value in vars(options).items() if value != parser.get_default(name)]
+
+
+def flag(name: str) -> str:
+    """An option as it is spelled on the command line."""
+    return f"--{name.replace('_', '-')}"

@@ -12,13 +12,8 @@ from torch import Tensor
 
 from cyclegan.errors import UserError
 
-CUDNN, MATMUL = torch.backends.cudnn, torch.backends.cuda.matmul
-# Switches of TF32 and their off: torch's newer ones can be read and set whichever kind a program uses.
-TF32 = (
-    [(part, "fp32_precision", "ieee") for part in (MATMUL, CUDNN.conv, CUDNN.rnn)]
-    if hasattr(CUDNN, "conv")
-    else [(part, "allow_tf32", False) for part in (MATMUL, CUDNN)]
-)
+# What has a switch of TF32: torch's newer kind, which can be read and set whichever kind a program uses.
+SWITCHED = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
 _switching, _inside, _before = threading.Lock(), [], []
 
 
@@ -55,17 +50,17 @@ def whole_float32() -> Iterator[None]:
     """
     with _switching:
         if not _inside:
-            _before[:] = [getattr(where, name) for where, name, _ in TF32]
-            for where, name, off in TF32:
-                setattr(where, name, off)
+            _before[:] = [part.fp32_precision for part in SWITCHED]
+            for part in SWITCHED:
+                part.fp32_precision = "ieee"
         _inside.append(None)
     try:
         yield
     finally:
         with _switching:
             _inside.pop()
-            for (where, name, _), value in zip(TF32, _before, strict=True) if not _inside else ():
-                setattr(where, name, value)
+            for part, precision in zip(SWITCHED, _before, strict=True) if not _inside else ():
+                part.fp32_precision = precision
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -13,9 +13,8 @@ from cyclegan.config import Config, ConfigError, Folder
 from cyclegan.data.images import read_image, to_tensor
 from cyclegan.losses.structure import total_variation
 from cyclegan.losses.style import SAMPLED, Kernel, Style, content_loss, describe_layers, style_loss
-from cyclegan.networks.backbones import BackboneName, Pooling, default_layers, load_backbone
+from cyclegan.networks.backbones import SMALLEST, BackboneName, Pooling, default_layers, load_backbone
 
-SMALLEST = 32  # pixels of the style's sides: below, deep layers have nothing left
 PAPERS = (["relu2_2"], ["relu1_2", "relu2_2", "relu3_3", "relu4_3"])  # of vgg16: content, style
 
 

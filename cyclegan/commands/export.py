@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
+from cyclegan.arguments import flag, given
 from cyclegan.inference.export import SIZES, SUFFIXES, Options, export, verify, worst
 from cyclegan.inference.exported import ExportError
 from cyclegan.inference.hub import read_metrics, write_hub_folder
@@ -77,13 +78,12 @@ def _parser() -> argparse.ArgumentParser:
 def _check_format(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Raises ExportError for options that would be ignored, and for a file that no other command would know."""
     others = NOT_FOR_HUB if options.format == "hub" else FOR_HUB
-    ignored = [name for name in others if vars(options)[name] != parser.get_default(name)]
-    if ignored:
-        told = ", ".join(f"--{name.replace('_', '-')}" for name in ignored)
+    named = given(options, parser)
+    if told := ", ".join(flag(name) for name in others if name in named):
         raise ExportError(f"--format {options.format} takes no {told}; leave it out, or choose another format")
     if options.calibration and options.precision != "int8":
         raise ExportError("--calibration is for --precision int8; leave it out, or add that")
-    if options.sizes != parser.get_default("sizes") and not options.verify:
+    if "sizes" in named and not options.verify:
         raise ExportError("--sizes are those that --verify tries; leave them out, or add that")
     suffix = SUFFIXES.get(options.format)
     if suffix and options.output and Path(options.output).suffix != suffix:

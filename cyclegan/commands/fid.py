@@ -9,7 +9,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from cyclegan.arguments import seed, whole_number
+from cyclegan.arguments import flag, given, seed, whole_number
 from cyclegan.data.images import find_images
 from cyclegan.devices import usable_device
 from cyclegan.evaluation.archive import load_statistics, save_statistics
@@ -166,18 +166,13 @@ def _check(options: argparse.Namespace, generated: str) -> None:
 
 def _check_idle(options: argparse.Namespace) -> None:
     """Raises EvaluationError for options that would do nothing."""
-    parser = _parser()
-    given = [name for name, value in vars(options).items() if value != parser.get_default(name)]
+    named = given(options, _parser())
     for name, partner in PARTNERS.items():
-        if name in given and partner not in given:
-            raise EvaluationError(f"{_flag(name)} does nothing without {_flag(partner)}: add that, or leave it out")
+        if name in named and partner not in named:
+            raise EvaluationError(f"{flag(name)} does nothing without {flag(partner)}: add that, or leave it out")
     for name, others in INSTEAD.items():
-        if name in given and (idle := [_flag(other) for other in given if other in others]):
-            raise EvaluationError(f"{_flag(name)} goes without {', '.join(idle)}: leave out one or the other")
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+        if name in named and (idle := [flag(other) for other in named if other in others]):
+            raise EvaluationError(f"{flag(name)} goes without {', '.join(idle)}: leave out one or the other")
 
 
 def _extractor(options: argparse.Namespace, protocol: str) -> Extractor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cyclegan.arguments import whole_number
+from cyclegan.arguments import flag, given, whole_number
 from cyclegan.devices import usable_device
 from cyclegan.evaluation.evaluator import check_metrics
 from cyclegan.evaluation.extractors import make_extractor
@@ -73,6 +73,7 @@ def _check(options: argparse.Namespace, parser: argparse.ArgumentParser, metrics
     """Raise for unknown metrics, before weights are looked for, and for options that would do nothing."""
     if metrics:
         check_metrics(metrics)
-    elif idle := [name for name in OF_METRICS if vars(options)[name] != parser.get_default(name)]:
-        told = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+        return
+    named = given(options, parser)
+    if told := ", ".join(flag(name) for name in OF_METRICS if name in named):
         raise EvaluationError(f"{told}: for --metrics only; name some, e.g. --metrics fid,kid")

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from cyclegan.evaluation.statistics import EvaluationError
 from cyclegan.losses.style import Style, content_loss, describe_layers, style_loss
-from cyclegan.networks.backbones import RANDOM, BackboneName, default_layers, load_backbone
-
-SMALLEST = 32  # pixels of a side: of smaller pictures nothing is left in deep layers
+from cyclegan.networks.backbones import RANDOM, SMALLEST, BackboneName, default_layers, load_backbone
 
 
 class PaintingLosses:

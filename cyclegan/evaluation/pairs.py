@@ -13,12 +13,13 @@ from cyclegan.data.folders import distinct_names
 from cyclegan.data.images import find_images, read_image, to_bytes, to_tensor, upright_size
 from cyclegan.evaluation.content import change, edge_agreement, luminance_correlation
 from cyclegan.evaluation.extractors import Extractor
-from cyclegan.evaluation.painting import SMALLEST, PaintingLosses
+from cyclegan.evaluation.painting import PaintingLosses
 from cyclegan.evaluation.paired import mae, psnr, ssim
 from cyclegan.evaluation.sifid import sifid
 from cyclegan.evaluation.statistics import EvaluationError
 from cyclegan.losses.structure import WINDOW
 from cyclegan.losses.style import Style
+from cyclegan.networks.backbones import SMALLEST
 
 Pair = tuple[Path, Path]
 Score = Callable[[Tensor, Tensor], Tensor]  # two (1, 3, h, w) in [-1, 1] to (1,)

@@ -25,6 +25,7 @@ BackboneName = Literal["vgg19", "vgg16", "alexnet", "googlenet", "squeezenet", "
 Pooling = Literal["max", "average"]
 Parts = tuple[nn.Module, list[nn.Module], dict[str, int]]  # a network, what it computes in order, names of places there
 RANDOM = "random"  # in place of a file of weights
+SMALLEST = 32  # pixels of a side: of smaller pictures nothing is left in deep layers
 
 
 class Backbone(nn.Module):

@@ -13,10 +13,9 @@ from torch import Tensor
 from cyclegan.inference.colour import brightness_matched, luminance, recoloured, with_luminance
 from cyclegan.losses.structure import total_variation
 from cyclegan.losses.style import SAMPLED, Style, content_loss, describe, style_loss
-from cyclegan.networks.backbones import Backbone
+from cyclegan.networks.backbones import SMALLEST, Backbone
 from cyclegan.neural_style.recipe import Recipe, RecipeError
 
-SMALLEST = 32  # pixels: below, deep layers have nothing left
 REDRAW = 25  # steps that look at the same sampled places: L-BFGS wants a function that stays the same
 RISE = 1.5  # L-BFGS goes back when the loss is so much above its lowest: without a line search it may jump
 
