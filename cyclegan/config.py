@@ -203,6 +203,7 @@ class Speed(Section):
         "to tell rounding from errors",
     )
     channels_last: bool = Field(False, description="memory layout of networks and batches")
+    winograd: bool = Field(False, description="3x3 convolutions with fewer products, in float32 on a CPU")
     compile: bool = Field(False, description="torch.compile the networks")
     compile_mode: Literal["reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None = Field(
         None, description="torch.compile's; the first two record CUDA graphs, for small batches that wait for launches"

@@ -13,13 +13,21 @@ from torch import Tensor, nn
 
 from cyclegan.data.images import to_tensor
 from cyclegan.data.masks import read_mask
-from cyclegan.devices import DeviceError, has_fast_bf16, translates_in_channels_last, usable_device, whole_float32
+from cyclegan.devices import (
+    DeviceError,
+    has_fast_bf16,
+    has_fast_winograd,
+    translates_in_channels_last,
+    usable_device,
+    whole_float32,
+)
 from cyclegan.heap import give_back_freed_memory
 from cyclegan.inference.exported import ExportedGenerator
 from cyclegan.inference.picture_files import Picture
 from cyclegan.inference.styling import Styling
 from cyclegan.inference.tiles import Tiling, TilingError, to_pixels, translate_tiled
 from cyclegan.inference.translate import translate_tensor
+from cyclegan.networks.winograd import use_winograd
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -59,6 +67,8 @@ class Translator:
         self.size: tuple[int, int] | None = None  # of the last pictures
         exact_layout = torch.channels_last if translates_in_channels_last(self.device) else torch.contiguous_format
         self.exact = copy.deepcopy(generator).to(self.device, memory_format=exact_layout).eval().requires_grad_(False)
+        if has_fast_winograd(self.device):
+            use_winograd(self.exact)
         self.fast = self.exact
         if self.precision != "fp32":
             self.fast = copy.deepcopy(self.exact).to(DTYPES[self.precision], memory_format=torch.channels_last)

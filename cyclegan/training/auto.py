@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from cyclegan.config import Config
-from cyclegan.devices import cpu_features, has_fast_bf16, trains_in_channels_last
+from cyclegan.devices import cpu_features, has_fast_bf16, has_fast_winograd, trains_in_channels_last
 from cyclegan.training import checkpoint
 from cyclegan.training.speed import can_compile
 
@@ -49,8 +49,8 @@ def chosen_speed(config: Config, device: torch.device) -> dict[str, Any]:
     """Values for the speed section.
 
     bf16 has float32's range, and losses, weights and Adam stay float32; but gradients of gradients are too coarse in
-    it. Its convolutions want channels_last, on CPUs too, as do those in float32 with AVX-512. Compiling pays for
-    itself only over a long run, and for pictures of one size.
+    it. Its convolutions want channels_last, on CPUs too, as do Winograd's and any in float32 with AVX-512. Compiling
+    pays for itself only over a long run, and for pictures of one size.
     """
     algorithm = config.algorithm
     twice = bool(algorithm.get("r1")) or algorithm.get("adversarial") == "wgan-gp"
@@ -58,9 +58,12 @@ def chosen_speed(config: Config, device: torch.device) -> dict[str, Any]:
     gpu = device.type == "cuda"
     one_size = "crop" in config.data.resize
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # "no" is what accelerate launch says unasked
+    precision = launched if launched != "no" else "bf16" if tried and has_fast_bf16(device) else "no"
+    winograd = precision == "no" and has_fast_winograd(device)
     return {
-        "precision": launched if launched != "no" else "bf16" if tried and has_fast_bf16(device) else "no",
-        "channels_last": tried and trains_in_channels_last(device),
+        "precision": precision,
+        "channels_last": tried and (trains_in_channels_last(device) or winograd),
+        "winograd": winograd,
         "compile": gpu and one_size and not twice and not config.deterministic and can_compile(device),
         "tf32": False,
         "checkpointing": False,

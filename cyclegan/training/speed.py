@@ -28,6 +28,12 @@ def check_speed(config: Config, device: torch.device) -> None:
         raise ConfigError("speed.tf32: nothing is float32 with speed.precision=fp64")
     if speed.tf32 and not gpu:
         raise ConfigError("speed.tf32: needs an NVIDIA GPU; on a CPU leave it out")
+    if speed.winograd and gpu and speed.choice == "plain":  # a run that chose it on a CPU may go on elsewhere
+        raise ConfigError("speed.winograd: is for CPUs; GPUs' libraries choose such ways by themselves")
+    if speed.winograd and precision not in (None, "no"):
+        raise ConfigError(f"speed.winograd: is for float32; leave it out with precision {precision}")
+    if speed.winograd and speed.compile:
+        raise ConfigError("speed.winograd: not in compiled networks; choose it or speed.compile")
     if speed.checkpointing and config.generator["name"] not in ("resnet", "ugatit"):
         raise ConfigError(f"speed.checkpointing: generator.name={config.generator['name']} has no residual blocks")
     if speed.checkpointing and config.generator.get("norm") == "batch":

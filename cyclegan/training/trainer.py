@@ -18,6 +18,7 @@ from cyclegan.config import Config, ConfigError
 from cyclegan.heap import give_back_freed_memory
 from cyclegan.inference.initial import Start, init_from
 from cyclegan.networks.diffaugment import adaptive
+from cyclegan.networks.winograd import LEAST_CHANNELS, use_winograd
 from cyclegan.training import checkpoint
 from cyclegan.training.ema import Ema
 from cyclegan.training.journal import Means
@@ -48,6 +49,8 @@ class Trainer:
         self.dtype = torch.float64 if config.speed.precision == "fp64" else torch.float32
         self.layout = torch.channels_last if config.speed.channels_last else torch.contiguous_format
         self.algorithm = build_algorithm(config).to(accelerator.device, self.dtype, memory_format=self.layout)
+        if config.speed.winograd and not use_winograd(self.algorithm) and config.speed.choice != "auto":
+            raise ConfigError(f"speed.winograd: no network here has 3x3 convolutions of {LEAST_CHANNELS} channels")
         self.networks = self._trained_networks()
         self.generators = self.algorithm.generators()
         for generator in self.generators.values():

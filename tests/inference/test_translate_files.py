@@ -24,6 +24,7 @@ from cyclegan.inference.translator import Translator
 from cyclegan.inference.work_list import Job, WorkListError, plan
 from cyclegan.networks import build_generator
 from cyclegan.networks.initialize import initialize
+from cyclegan.networks.winograd import WinogradConv2d
 
 
 def main(arguments):
@@ -225,6 +226,17 @@ def test_either_layout_gives_the_same(generator, features, monkeypatch):
     images = torch.rand(2, 3, 24, 30) * 2 - 1
     assert torch.allclose(translator.tensor(images), translate_tensor(generator.eval(), images), atol=1e-5)
     assert same(translator.tiled(picture_of(noise(40, 50))).pixels, plainly(generator, noise(40, 50)))
+
+
+@pytest.mark.parametrize(("features", "changed"), [({"GenuineIntel", "avx2"}, 2), ({"AuthenticAMD", "avx2"}, 0)])
+def test_winograds_convolutions_give_the_same(features: set[str], changed: int, monkeypatch):
+    monkeypatch.setattr(devices, "cpu_features", lambda: features)
+    generator = initialize(build_generator({"name": "resnet", "width": 32, "blocks": 1}), gain=0.05)
+    translator = Translator(generator, "cpu", "fp32")
+    assert [type(m) for m in translator.exact.modules()].count(WinogradConv2d) == changed
+    images = torch.rand(2, 3, 130, 126) * 2 - 1
+    assert torch.allclose(translator.tensor(images), translate_tensor(generator, images), atol=1e-5)
+    assert not any(isinstance(m, WinogradConv2d) for m in generator.modules())
 
 
 def test_bf16_stays_close(generator):

@@ -53,6 +53,25 @@ def test_float32_with_avx512_lies_in_channels_last(monkeypatch):
     assert not chosen({"algorithm": {"name": "adain"}}).speed.channels_last
 
 
+@pytest.mark.parametrize(
+    ("features", "winograd"),
+    [
+        ({"GenuineIntel", "avx2"}, True),
+        ({"GenuineIntel", "avx2", "avx512f", "avx512_bf16"}, True),
+        ({"GenuineIntel", "avx2", "avx512f", "amx_bf16"}, False),  # bf16
+        ({"GenuineIntel", "avx"}, False),
+        ({"AuthenticAMD", "avx2"}, False),
+    ],
+)
+def test_float32_on_intels_processors_multiplies_less(features: set[str], winograd: bool, monkeypatch):
+    monkeypatch.setattr(devices, "cpu_features", lambda: features)
+    speed = chosen({}).speed
+    assert speed.winograd == winograd and (speed.channels_last or not winograd)
+    style = chosen({"algorithm": {"name": "adain"}}).speed  # float32 everywhere
+    assert style.winograd == ({"GenuineIntel", "avx2"} <= features) and not style.channels_last
+    assert not chosen({}, GPU).speed.winograd
+
+
 @pytest.mark.parametrize("algorithm", [{"r1": 1}, {"adversarial": "wgan-gp"}])
 def test_gradients_of_gradients_stay_plain(algorithm: dict):
     speed = chosen({"algorithm": algorithm}, GPU).speed

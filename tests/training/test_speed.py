@@ -10,6 +10,8 @@ import torch
 
 from cyclegan.algorithms import complete_config
 from cyclegan.config import ConfigError, load_config
+from cyclegan.networks import winograd
+from cyclegan.networks.winograd import winograd_conv2d
 from cyclegan.training.journal import read_metrics
 from cyclegan.training.loop import train
 from cyclegan.training.speed import can_compile, check_speed
@@ -40,7 +42,12 @@ MODES = ("reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
 def compare(
-    options: dict, precision: str, switches: tuple[bool, bool, bool], mode: str | None = None, **changes: dict
+    options: dict,
+    precision: str,
+    switches: tuple[bool, bool, bool],
+    mode: str | None = None,
+    winograd: bool = False,
+    **changes: dict,
 ) -> None:
     """Train 4 updates (8 images) with and without the switches, from the same weights."""
     options = merged(options, **TRAINING, **changes)
@@ -48,7 +55,7 @@ def compare(
     still = {"name": "sgd", "lr": 1e-12}
     start = weights_of(train(merged({**options, "name": "start"}, training={"max_images": 2}, optimizer=still)))
     plain = train({**options, "name": "plain"})
-    speed |= {**dict(zip(SWITCHES, switches, strict=True)), "compile_mode": mode}
+    speed |= {**dict(zip(SWITCHES, switches, strict=True)), "compile_mode": mode, "winograd": winograd}
     fast = train({**options, "name": "fast", "speed": speed})
     loss, way = TOLERANCES[precision]
     for mine, theirs in zip(*(read_metrics(run / "log" / "metrics.jsonl") for run in (plain, fast)), strict=True):
@@ -71,6 +78,22 @@ def compare(
 @pytest.mark.parametrize(("precision", "switches"), COMBINATIONS)
 def test_every_combination_trains_as_float32_does(precision: str, switches: tuple, options: dict):
     compare(options, precision, switches)
+
+
+@pytest.mark.parametrize("switches", list(product((False, True), repeat=2)))
+def test_winograds_convolutions_train_as_plain_ones_do(switches: tuple, options: dict, monkeypatch):
+    calls = []
+    monkeypatch.setattr(winograd, "LEAST_CHANNELS", 8)
+    monkeypatch.setattr(winograd, "LEAST_PLACES", 1)
+    monkeypatch.setattr(winograd, "winograd_conv2d", lambda *given: (calls.append(given), winograd_conv2d(*given))[1])
+    compare(options, "no", (*switches, False), winograd=True)
+    assert calls
+
+
+def test_winograd_without_a_convolution_that_fits_is_told(options: dict):
+    with pytest.raises(ConfigError, match=r"speed\.winograd: no network here has 3x3 convolutions of 128 channels"):
+        train({**options, "speed": {"winograd": True}})
+    train(merged({**options, "speed": {"winograd": True, "choice": "auto"}}, training={"max_images": 2}))
 
 
 @pytest.mark.parametrize("before", [False, True])
@@ -121,6 +144,8 @@ def test_graphs_are_told_where_an_update_begins(options: dict, monkeypatch):
         ({"speed": {"checkpointing": True}, "generator": {"name": "resnet", "norm": "batch"}}, "checkpointing.*batch"),
         ({"speed": {"compile_mode": "max-autotune"}}, "compile_mode.*max-autotune is for speed.compile=true"),
         ({"speed": {"compile": True, "compile_mode": "reduce-overhead"}}, "reduce-overhead.*NVIDIA GPU"),
+        ({"speed": {"winograd": True, "precision": "bf16"}}, "winograd.*is for float32.*bf16"),
+        ({"speed": {"winograd": True, "compile": True}}, "winograd.*compile"),
         ({"speed": {"compile": True}, "algorithm": {"adversarial": "wgan-gp"}}, "compile.*wgan-gp"),
         ({"speed": {"compile": True}, "algorithm": {"r1": 1}}, "compile.*r1"),
     ],
@@ -143,6 +168,14 @@ def test_reflection_is_not_deterministic_on_a_gpu(changes: dict, option: str):
     with pytest.raises(ConfigError, match=f"deterministic: {option}"):
         check_speed(config, torch.device("cuda"))
     check_speed(config, torch.device("cpu"))
+
+
+def test_winograd_on_a_gpu_is_told_unless_the_run_chose_it_on_a_cpu():
+    config = complete_config(load_config({"name": "x", "speed": {"winograd": True}}))
+    with pytest.raises(ConfigError, match=r"speed\.winograd: is for CPUs"):
+        check_speed(config, torch.device("cuda"))
+    config.speed.choice = "auto"
+    check_speed(config, torch.device("cuda"))
 
 
 @pytest.mark.parametrize("choice", ["plain", "auto"])

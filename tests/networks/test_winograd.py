@@ -1,0 +1,156 @@
+"""Winograd's convolutions are PyTorch's but for rounding, and only where they pay."""
+
+from __future__ import annotations
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cyclegan.networks import winograd
+from cyclegan.networks.winograd import WinogradConv2d, use_winograd, winograd_conv2d
+
+SHAPES = [(1, 4, 4), (2, 4, 6), (1, 5, 4), (3, 7, 9), (1, 3, 3), (2, 12, 20)]
+
+
+def drawn(n: int, height: int, width: int, channels: int = 5, wider: int = 7) -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    x = torch.randn(n, channels, height, width)
+    return (
+        x.requires_grad_(),
+        torch.randn(wider, channels, 3, 3, requires_grad=True),
+        torch.randn(wider).requires_grad_(),
+    )
+
+
+def results(convolve, x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
+    """The convolution and the gradients of a weighted sum of it."""
+    y = convolve(x, weight, bias)
+    weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
+    return [y, *torch.autograd.grad((y * weights).sum(), (x, weight, bias))]
+
+
+def furthest(mine: list[Tensor], exact: list[Tensor]) -> float:
+    """Relative to the largest value of each."""
+    return max(((a - b).abs().max() / b.abs().max()).item() for a, b in zip(mine, exact, strict=True))
+
+
+@pytest.mark.parametrize("tiles", [1, 3, 1024])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_values_and_gradients_are_those_of_the_plain_convolution(shape: tuple, tiles: int, monkeypatch):
+    """However a batch is parted."""
+    monkeypatch.setattr(winograd, "TILES", tiles)
+    inputs = drawn(*shape)
+    exact = results(F.conv2d, *(x.detach().double().requires_grad_() for x in inputs))
+    assert furthest(results(winograd_conv2d, *inputs), exact) < 2e-6
+    strided = [x.detach().to(memory_format=torch.channels_last).requires_grad_() for x in inputs[:2]]
+    assert furthest(results(winograd_conv2d, *strided, inputs[2]), exact) < 2e-6
+
+
+def test_a_tile_by_hand():
+    """Kernel of ones over 0 … 15: the sums of the four 3x3 squares."""
+    x = torch.arange(16.0).view(1, 1, 4, 4)
+    assert winograd_conv2d(x, torch.ones(1, 1, 3, 3)).tolist() == [[[[45.0, 54.0], [81.0, 90.0]]]]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_it_rounds_as_plain_sums_do(layout: torch.memory_format):
+    torch.manual_seed(0)
+    shapes = (1, 256, 18, 18), (256, 256, 3, 3)
+    inputs = [torch.randn(shape).to(memory_format=layout).requires_grad_() for shape in shapes]
+    inputs.append(torch.zeros(256, requires_grad=True))
+    exact = results(F.conv2d, *(x.detach().double().requires_grad_() for x in inputs))
+    mine, plain = results(winograd_conv2d, *inputs), results(F.conv2d, *inputs)
+    for a, b, c in list(zip(mine, plain, exact, strict=True))[:3]:
+        assert (a - c).norm() < 1e-6 * c.norm() and (a - c).norm() < 3 * (b - c).norm()
+
+
+def test_gradients_of_gradients_are_those_of_the_plain_convolution():
+    def penalty(convolve) -> list[Tensor]:
+        x, weight, bias = (x.detach().requires_grad_() for x in drawn(2, 6, 6))
+        (gradient,) = torch.autograd.grad(convolve(x, weight, bias).tanh().sum(), x, create_graph=True)
+        return list(torch.autograd.grad(gradient.square().sum(), (x, weight, bias)))
+
+    assert furthest(penalty(winograd_conv2d), penalty(F.conv2d)) < 1e-5
+
+
+@pytest.mark.parametrize("wanted", [(True, False), (False, True)])
+def test_only_gradients_that_are_wanted_are_computed(wanted: tuple[bool, bool]):
+    inputs = [x.detach().requires_grad_(want) for x, want in zip(drawn(1, 6, 6), wanted, strict=False)]
+    winograd_conv2d(*inputs).sum().backward()
+    plain = [x.detach().requires_grad_(want) for x, want in zip(inputs, wanted, strict=True)]
+    F.conv2d(*plain).sum().backward()
+    for mine, theirs, want in zip(inputs, plain, wanted, strict=True):
+        assert torch.allclose(mine.grad, theirs.grad, atol=1e-5) if want else mine.grad is None
+
+
+def test_what_fits_is_changed_and_nothing_else():
+    fitting = [
+        nn.Conv2d(128, 128, 3),
+        nn.Conv2d(128, 256, 3, padding=1, bias=False),
+        nn.Conv2d(128, 128, 3, padding=1, padding_mode="reflect"),
+    ]
+    others = [
+        nn.Conv2d(64, 128, 3),
+        nn.Conv2d(128, 128, 3, stride=2),
+        nn.Conv2d(128, 128, 3, dilation=2),
+        nn.Conv2d(256, 256, 3, groups=2),
+        nn.Conv2d(128, 128, 4),
+        nn.Conv2d(128, 128, 3, padding="same"),
+        nn.ConvTranspose2d(128, 128, 3),
+        nn.utils.parametrizations.spectral_norm(nn.Conv2d(128, 128, 3)),
+    ]
+    network = nn.Sequential(*fitting, *others)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert use_winograd(network) == len(fitting)
+    assert [type(m) is WinogradConv2d for m in network] == [True] * len(fitting) + [False] * len(others)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert use_winograd(network) == 0  # once is enough
+
+
+@pytest.mark.parametrize("padding", ["zeros", "reflect", "replicate", "circular"])
+def test_a_layer_pads_as_before(padding: str):
+    torch.manual_seed(0)
+    plain = nn.Conv2d(128, 128, 3, padding=(1, 2), padding_mode=padding)
+    fast = copy.deepcopy(plain)
+    use_winograd(fast)
+    x = torch.randn(1, 128, 33, 40)
+    assert torch.allclose(fast(x), plain(x), atol=1e-5)
+    assert type(fast(x).grad_fn).__name__ != type(plain(x).grad_fn).__name__  # it did go another way
+
+
+def test_other_precisions_and_few_places_go_pytorchs_way(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("Winograd's way")
+
+    conv = nn.Conv2d(128, 128, 3)
+    use_winograd(conv)
+    monkeypatch.setattr(winograd, "winograd_conv2d", refuse)
+    conv(torch.randn(1, 128, 8, 8))
+    many = torch.randn(1, 128, 40, 40)
+    with pytest.raises(AssertionError, match="Winograd"):
+        conv(many)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert conv(many).dtype == torch.bfloat16
+    traced = torch.jit.trace(conv, many, check_trace=False)
+    exported = torch.export.export(conv, (many,))
+    assert "convolution" in str(traced.inlined_graph) and "conv2d" in str(exported.graph)
+    conv.double()(many.double())
+
+
+def test_threads_and_modes_share_nothing():
+    """The memory that calls compute in is each thread's own, and serves with and without inference mode."""
+    torch.manual_seed(0)
+    weight = torch.randn(8, 8, 3, 3)
+    pictures = [torch.randn(1, 8, 10 + 2 * n, 30) for n in range(16)]
+    plain = [F.conv2d(x, weight) for x in pictures]
+    with torch.inference_mode():
+        winograd_conv2d(torch.randn(1, 8, 80, 80), weight)
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(5):
+            fast = list(threads.map(lambda x: winograd_conv2d(x, weight), pictures))
+            assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(fast, plain, strict=True))
+    winograd_conv2d(pictures[0].requires_grad_(), weight).sum().backward()
