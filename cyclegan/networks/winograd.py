@@ -72,31 +72,30 @@ def winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
     height, width = (side - 2 for side in x.shape[2:])
     if height % 2 or width % 2:
         x = F.pad(x, (0, width % 2, 0, height % 2))
-    y = _Winograd.apply(x, weight)[:, :, :height, :width]
-    return y if bias is None else y + bias.view(-1, 1, 1)
+    return _Winograd.apply(x, weight, bias)[:, :, :height, :width]
 
 
 class _Winograd(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
         x, matrices = _channels_last(x), _matrices(weight)
         y = x.new_empty(len(x), x.shape[1] - 2, x.shape[2] - 2, len(weight))
         for some, rows, seen in _parts(y):
             tiles = _through(B_T, _tiles(x[some, seen], 4), "tiles")
             products = torch.bmm(tiles, matrices.transpose(1, 2), out=_room("products", *tiles.shape[:2], len(weight)))
-            results = _tiles(y[some, rows], 2)
-            results.copy_(
-                torch.mm(A_T, products.flatten(1), out=_room("columns", 4, products[0].numel())).view_as(results)
-            )
+            results = torch.mm(A_T, products.flatten(1), out=_room("columns", 4, products[0].numel()))
+            places = _tiles(y[some, rows], 2)
+            torch.add(results.view_as(places), 0.0 if bias is None else bias, out=places)
         return y.permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        (x, weight), (of_x_too, of_weight_too) = ctx.saved_tensors, ctx.needs_input_grad
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        (x, weight), (of_x_too, of_weight_too, of_bias_too) = ctx.saved_tensors, ctx.needs_input_grad
+        of_bias = gradient.sum((0, 2, 3)) if of_bias_too else None
         if torch.is_grad_enabled():  # gradients of gradients are wanted, for which PyTorch's way has formulas
             plain = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1, [of_x_too, of_weight_too, False])
-            return torch.ops.aten.convolution_backward(gradient, x, weight, None, *plain)[:2]
+            return *torch.ops.aten.convolution_backward(gradient, x, weight, None, *plain)[:2], of_bias
         x, gradient, matrices = _channels_last(x), _channels_last(gradient), _matrices(weight)
         of_x, of_matrices = torch.zeros_like(x), _room("gradients of matrices", *matrices.shape).zero_()
         for some, rows, seen in _parts(gradient):
@@ -110,7 +109,8 @@ class _Winograd(torch.autograd.Function):
                 places = [place for row in _tiles(of_x[some, seen], 4) for place in row]
                 for place, of_place in zip(places, of_tiles, strict=True):
                     place += of_place.view_as(place)  # tiles overlap
-        return of_x.permute(0, 3, 1, 2) if of_x_too else None, _kernels(of_matrices) if of_weight_too else None
+        of_weight = _kernels(of_matrices) if of_weight_too else None
+        return of_x.permute(0, 3, 1, 2) if of_x_too else None, of_weight, of_bias
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -235,7 +235,7 @@ def test_winograds_convolutions_give_the_same(features: set[str], changed: int, 
     translator = Translator(generator, "cpu", "fp32")
     assert [type(m) for m in translator.exact.modules()].count(WinogradConv2d) == changed
     images = torch.rand(2, 3, 130, 126) * 2 - 1
-    assert torch.allclose(translator.tensor(images), translate_tensor(generator, images), atol=1e-5)
+    assert torch.allclose(translator.tensor(images), translate_tensor(generator, images), atol=1e-4)
     assert not any(isinstance(m, WinogradConv2d) for m in generator.modules())
 
 
