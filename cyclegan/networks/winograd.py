@@ -72,10 +72,12 @@ def winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
     height, width = (side - 2 for side in x.shape[2:])
     if height % 2 or width % 2:
         x = F.pad(x, (0, width % 2, 0, height % 2))
-    return _Winograd.apply(x, weight, bias)[:, :, :height, :width]
+    return _Winograd.apply(x, weight, bias).permute(0, 3, 1, 2)[:, :, :height, :width]
 
 
 class _Winograd(torch.autograd.Function):
+    """For even H and W, to (N, H, W, K): were it to return a view, nobody could write over it later."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
@@ -87,16 +89,17 @@ class _Winograd(torch.autograd.Function):
             results = torch.mm(A_T, products.flatten(1), out=_room("columns", 4, products[0].numel()))
             places = _tiles(y[some, rows], 2)
             torch.add(results.view_as(places), 0.0 if bias is None else bias, out=places)
-        return y.permute(0, 3, 1, 2)
+        return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         (x, weight), (of_x_too, of_weight_too, of_bias_too) = ctx.saved_tensors, ctx.needs_input_grad
-        of_bias = gradient.sum((0, 2, 3)) if of_bias_too else None
+        of_bias = gradient.sum((0, 1, 2)) if of_bias_too else None
         if torch.is_grad_enabled():  # gradients of gradients are wanted, for which PyTorch's way has formulas
             plain = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1, [of_x_too, of_weight_too, False])
+            gradient = gradient.permute(0, 3, 1, 2)
             return *torch.ops.aten.convolution_backward(gradient, x, weight, None, *plain)[:2], of_bias
-        x, gradient, matrices = _channels_last(x), _channels_last(gradient), _matrices(weight)
+        x, gradient, matrices = _channels_last(x), gradient.contiguous(), _matrices(weight)
         of_x, of_matrices = torch.zeros_like(x), _room("gradients of matrices", *matrices.shape).zero_()
         for some, rows, seen in _parts(gradient):
             of_products = _through(A_T.T, _tiles(gradient[some, rows], 2), "products")

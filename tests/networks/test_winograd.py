@@ -87,6 +87,14 @@ def test_only_gradients_that_are_wanted_are_computed(wanted: tuple[bool, bool, b
         assert torch.allclose(mine.grad, theirs.grad, atol=1e-5) if want else mine.grad is None
 
 
+@pytest.mark.parametrize("side", [6, 7])
+def test_an_activation_may_write_over_the_result(side: int):
+    def written_over(convolve) -> list[Tensor]:
+        return results(lambda *given: F.relu(convolve(*given), inplace=True), *drawn(1, side, side))
+
+    assert furthest(written_over(winograd_conv2d), written_over(F.conv2d)) < 1e-5
+
+
 def test_what_fits_is_changed_and_nothing_else():
     fitting = [
         nn.Conv2d(128, 128, 3),
