@@ -18,12 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 LEAST_CHANNELS, LEAST_PLACES = 128, 1024  # with fewer, what goes on around the products takes what they save
+SINGLE: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}  # whatever a program's defaults are
 TILES = 1024  # at a time: enough for fast products of matrices, few enough to stay in a cache
 
 
 def _both_ways(*rows: tuple[float, ...]) -> Tensor:
     """M x Mᵀ of a matrix x as one product with its numbers in a column."""
-    matrix = torch.tensor(rows)
+    matrix = torch.tensor(rows, **SINGLE)
     return torch.kron(matrix, matrix)
 
 
@@ -59,6 +60,8 @@ class WinogradConv2d(nn.Conv2d):
 
 def _pays(x: Tensor) -> bool:
     if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    if type(x) is not Tensor or x.dim() != 4:  # a fake one, say, or a picture without a batch
         return False
     single = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return single and x[:, 0].numel() >= LEAST_PLACES
@@ -170,5 +173,5 @@ def _room(name: str, *shape: int) -> Tensor:
     numbers = math.prod(shape)
     if name not in ROOMS.by_name or ROOMS.by_name[name].numel() < numbers:
         with torch.inference_mode(False):
-            ROOMS.by_name[name] = torch.empty(numbers)
+            ROOMS.by_name[name] = torch.empty(numbers, **SINGLE)
     return ROOMS.by_name[name][:numbers].view(shape)

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cyclegan.networks import winograd
 from cyclegan.networks.winograd import WinogradConv2d, use_winograd, winograd_conv2d
@@ -147,6 +148,34 @@ def test_other_precisions_and_few_places_go_pytorchs_way(monkeypatch):
     exported = torch.export.export(conv, (many,))
     assert "convolution" in str(traced.inlined_graph) and "conv2d" in str(exported.graph)
     conv.double()(many.double())
+
+
+def test_fake_tensors_and_single_pictures_go_pytorchs_way():
+    """A fake tensor that stayed as memory to compute in would have left later results unwritten."""
+    conv = nn.Conv2d(128, 128, 3)
+    use_winograd(conv)
+    x = torch.randn(1, 128, 40, 40)
+    plain = F.conv2d(x, conv.weight, conv.bias)
+    winograd.ROOMS.by_name.clear()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        conv(torch.empty(1, 128, 50, 50))
+    assert torch.allclose(conv(x), plain, atol=1e-5)
+    assert torch.allclose(conv(x[0]), plain[0], atol=1e-5)
+
+
+def test_a_programs_defaults_are_not_asked():
+    """Of type and device: it computes with float32 on a CPU, in which its matrices are made at import."""
+    x, weight = torch.randn(1, 8, 40, 40), torch.randn(8, 8, 3, 3)
+    winograd.ROOMS.by_name.clear()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            matrix = winograd._both_ways((1.0, 0.0), (0.0, 1.0))
+            y = winograd_conv2d(x, weight)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert (matrix.dtype, matrix.device.type) == (torch.float32, "cpu")
+    assert torch.allclose(y, F.conv2d(x, weight), atol=1e-4)
 
 
 def test_threads_and_modes_share_nothing():
