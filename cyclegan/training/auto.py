@@ -39,6 +39,8 @@ def with_speed(
     open_ = {key: value for key, value in chosen.items() if key not in config.speed.model_fields_set}
     workers = config.data.workers if "workers" in config.data.model_fields_set else new_workers(device)
     speed, data = config.speed.model_copy(update=open_), config.data.model_copy(update={"workers": workers})
+    if "winograd" in open_ and (speed.precision not in (None, "no") or speed.compile):
+        speed.winograd = False  # which does not go with what options give
     words = [f"{key}={value}" for key, value in speed.model_dump(exclude={"choice"}).items() if value]
     source = "as the run began" if kept else f"on {_name(device)}"
     line = f"speed: auto {source}: {', '.join([*words, f'data.workers={workers}'])} (speed=plain switches all off)"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from cyclegan import devices
 from cyclegan.algorithms import complete_config
@@ -70,6 +71,20 @@ def test_float32_on_intels_processors_multiplies_less(features: set[str], winogr
     style = chosen({"algorithm": {"name": "adain"}}).speed  # float32 everywhere
     assert style.winograd == ({"GenuineIntel", "avx2"} <= features) and not style.channels_last
     assert not chosen({}, GPU).speed.winograd
+
+
+@pytest.mark.parametrize("given", ["precision=bf16", "precision=fp64", "compile=true"])
+def test_winograd_gives_way_to_what_options_give(given: str, options: dict, monkeypatch):
+    monkeypatch.setattr(devices, "cpu_features", lambda: {"GenuineIntel", "avx2"})
+    speed = chosen({}, CPU, f"speed.{given}").speed
+    assert not speed.winograd and (speed.precision in given or speed.compile)
+    begun = Path(options["results"]) / "x"
+    begun.mkdir(parents=True)
+    kept = {"choice": "auto", "precision": "no", "winograd": True}
+    (begun / "config.yaml").write_text(yaml.safe_dump({"speed": kept}), encoding="utf-8")
+    assert chosen({"results": options["results"]}).speed.winograd
+    assert not chosen({"results": options["results"]}, CPU, f"speed.{given}").speed.winograd
+    assert chosen({}, CPU, f"speed.{given}", "speed.winograd=true").speed.winograd  # for check_speed to refuse
 
 
 @pytest.mark.parametrize("algorithm", [{"r1": 1}, {"adversarial": "wgan-gp"}])
