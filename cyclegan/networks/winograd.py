@@ -141,8 +141,7 @@ def _parts(y: Tensor) -> Iterator[tuple[slice, slice, slice]]:
     pictures, rows = max(1, 4 * TILES // (height * width)), 2 * max(1, 2 * TILES // width)
     for first in range(0, n, pictures):
         for top in range(0, height, rows):
-            bottom = min(top + rows, height)
-            yield slice(first, first + pictures), slice(top, bottom), slice(top, bottom + 2)
+            yield slice(first, first + pictures), slice(top, top + rows), slice(top, top + rows + 2)
 
 
 def _tiles(x: Tensor, size: int) -> Tensor:

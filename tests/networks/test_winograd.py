@@ -145,9 +145,10 @@ def test_other_precisions_and_few_places_go_pytorchs_way(monkeypatch):
     with torch.autocast("cpu", torch.bfloat16):
         assert conv(many).dtype == torch.bfloat16
     traced = torch.jit.trace(conv, many, check_trace=False)
-    exported = torch.export.export(conv, (many,))
+    exported = torch.export.export(conv, (many,), strict=True)
     assert "convolution" in str(traced.inlined_graph) and "conv2d" in str(exported.graph)
     conv.double()(many.double())
+    assert conv.float().to("meta")(many.to("meta")).shape == (1, 128, 38, 38)
 
 
 def test_fake_tensors_and_single_pictures_go_pytorchs_way():
