@@ -51,6 +51,14 @@ def test_values_and_gradients_are_those_of_the_plain_convolution(shape: tuple, t
     assert furthest(results(winograd_conv2d, *strided, inputs[2]), exact) < 2e-6
 
 
+def test_memory_to_compute_in_does_not_grow_with_pictures(monkeypatch):
+    monkeypatch.setattr(winograd, "TILES", 32)
+    winograd.ROOMS.by_name.clear()
+    for n, side in ((1, 34), (1, 66), (9, 10)):
+        winograd_conv2d(*drawn(n, side, side)).sum().backward()
+        assert max(room.numel() for room in winograd.ROOMS.by_name.values()) <= 32 * 16 * 7  # channels of the result
+
+
 def test_a_tile_by_hand():
     """Kernel of ones over 0 … 15: the sums of the four 3x3 squares."""
     x = torch.arange(16.0).view(1, 1, 4, 4)
