@@ -40,7 +40,7 @@ def with_speed(
     workers = config.data.workers if "workers" in config.data.model_fields_set else new_workers(device)
     speed, data = config.speed.model_copy(update=open_), config.data.model_copy(update={"workers": workers})
     if "winograd" in open_ and (speed.precision not in (None, "no") or speed.compile):
-        speed.winograd = False  # which does not go with what options give
+        speed.winograd = False  # it is for float32 and not compiled, whether chosen or given
     words = [f"{key}={value}" for key, value in speed.model_dump(exclude={"choice"}).items() if value]
     source = "as the run began" if kept else f"on {_name(device)}"
     line = f"speed: auto {source}: {', '.join([*words, f'data.workers={workers}'])} (speed=plain switches all off)"
@@ -48,7 +48,7 @@ def with_speed(
 
 
 def chosen_speed(config: Config, device: torch.device) -> dict[str, Any]:
-    """Values for the speed section.
+    """Values for the speed section; winograd for whoever ends in float32.
 
     bf16 has float32's range, and losses, weights and Adam stay float32; but gradients of gradients are too coarse in
     it. Its convolutions want channels_last, on CPUs too, as do Winograd's and any in float32 with AVX-512. Compiling
@@ -60,10 +60,9 @@ def chosen_speed(config: Config, device: torch.device) -> dict[str, Any]:
     gpu = device.type == "cuda"
     one_size = "crop" in config.data.resize
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # "no" is what accelerate launch says unasked
-    precision = launched if launched != "no" else "bf16" if tried and has_fast_bf16(device) else "no"
-    winograd = precision == "no" and has_fast_winograd(device)
+    winograd = has_fast_winograd(device)
     return {
-        "precision": precision,
+        "precision": launched if launched != "no" else "bf16" if tried and has_fast_bf16(device) else "no",
         "channels_last": tried and (trains_in_channels_last(device) or winograd),
         "winograd": winograd,
         "compile": gpu and one_size and not twice and not config.deterministic and can_compile(device),

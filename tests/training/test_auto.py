@@ -71,6 +71,7 @@ def test_float32_on_intels_processors_multiplies_less(features: set[str], winogr
     style = chosen({"algorithm": {"name": "adain"}}).speed  # float32 everywhere
     assert style.winograd == ({"GenuineIntel", "avx2"} <= features) and not style.channels_last
     assert not chosen({}, GPU).speed.winograd
+    assert chosen({}, CPU, "speed.precision=no").speed.winograd == ({"GenuineIntel", "avx2"} <= features)
 
 
 @pytest.mark.parametrize("given", ["precision=bf16", "precision=fp64", "compile=true"])
