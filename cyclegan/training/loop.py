@@ -297,8 +297,9 @@ class Run:
             self.save()
         if self.state.score_due and not reason:
             self._score()
-        if reason and not finished:
-            self.say(f"stopped by {reason} after {images} images; --resume auto goes on")
+        if reason and (self.state.score_due or not finished):
+            unscored = ", before they were scored" if finished else ""
+            self.say(f"stopped by {reason} after {images} images{unscored}; --resume auto goes on")
             raise SystemExit(128 + self.stopper.received if self.stopper.received else 0)
 
     def _add_curves(self) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import signal
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from cyclegan.evaluation.split import translate_split
 from cyclegan.training import checkpoint
 from cyclegan.training.journal import read_metrics
 from cyclegan.training.loop import train
+from cyclegan.training.stop import Stopper
 from tests.conftest import merged, write_pictures
 from tests.processes import run_training
 from tests.training.test_loop import same_weights
@@ -114,3 +117,20 @@ def test_a_damaged_test_picture_is_named_at_the_start_or_not_scored_as_configure
         card = json.loads((run / "log" / "cards" / f"000000016_{way}.json").read_text())
         of_a = card["fake" if way == "AtoB" else "real"]["n"]
         assert of_a == (2 if way == "AtoB" or reference == "test" else 5)
+
+
+def test_a_run_that_is_stopped_in_its_last_update_says_that_its_score_is_missing_and_catches_up(
+    options: dict, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+):
+    options, asked, reason = merged(options, **SCORED), count(1), Stopper.reason
+
+    def told_at_the_last(stopper: Stopper) -> str | None:
+        if next(asked) == 16:
+            stopper.received = signal.SIGUSR1
+        return reason(stopper)
+
+    monkeypatch.setattr(Stopper, "reason", told_at_the_last)
+    with pytest.raises(SystemExit) as stopped:
+        train(options)
+    assert stopped.value.code == 128 + signal.SIGUSR1 and "before they were scored" in capfd.readouterr().out
+    assert list(scores(train(options))) == [4, 8, 12, 16]
