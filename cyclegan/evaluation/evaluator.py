@@ -88,7 +88,7 @@ def evaluate(
     """
     check_metrics(metrics)
     fake, real = _as_pictures(fake), _as_pictures(real)
-    _check_counts((fake, real), metrics, settings)
+    check_counts((fake, real), metrics, settings)
     options = dict(batch_size=batch_size, workers=workers, progress=progress, cache=cache, metrics=metrics)
     reals, fakes = (side_of(side, extractor, bootstrap=settings.bootstrap, **options) for side in (real, fake))
     mixed = [reason for side in (fakes, reals) if (reason := mismatch(extractor.identity(), side))]
@@ -104,7 +104,7 @@ def _as_pictures(side: Side) -> Pictures | FeatureSet:
     return side if isinstance(side, Pictures | FeatureSet) else Pictures([Path(path) for path in side])
 
 
-def _check_counts(sides: Sequence[Pictures | FeatureSet], metrics: Sequence[str], settings: Settings) -> None:
+def check_counts(sides: Sequence[Pictures | FeatureSet], metrics: Sequence[str], settings: Settings = DEFAULTS) -> None:
     """Raises EvaluationError, before any features are taken, for sides with too few pictures."""
     neighbours = {"density_coverage": settings.neighbours, "precision_recall": settings.precision_neighbours}
     least = max(2, *(neighbours.get(metric, 0) + 1 for metric in metrics))

@@ -18,7 +18,7 @@ from cyclegan.data.masks import find_masks
 from cyclegan.data.transforms import PlainTransform
 from cyclegan.evaluation.card import save_card
 from cyclegan.evaluation.directions import readable, styles_in_turn
-from cyclegan.evaluation.evaluator import check_metrics, evaluate, higher_is_better, number_names, side_of
+from cyclegan.evaluation.evaluator import check_counts, check_metrics, evaluate, higher_is_better, number_names, side_of
 from cyclegan.evaluation.extractors import make_extractor
 from cyclegan.evaluation.features import Pictures
 from cyclegan.evaluation.ranks import on_first_rank
@@ -52,6 +52,11 @@ class Scorer:
         if not sources or not references:
             raise ConfigError("evaluation: there is no test split to score; set evaluation.every_epochs=null")
         self.directions = [way for way in directions if way[0] in sources and way[-1] in references]
+        if not self.directions:
+            raise ConfigError(
+                f"evaluation: no direction to score with test pictures of {', '.join(sources)} and {section.reference} "
+                f"pictures of {', '.join(references)} only; set evaluation.every_epochs=null or evaluation.reference"
+            )
         names = number_names(section.metrics, self.extractor)
         scores = [f"metrics/{direction}/{name}" for direction in self.directions for name in names]
         if section.best_by and section.best_by not in scores:
@@ -59,6 +64,8 @@ class Scorer:
         self.masks = {domain: find_masks(config.data, domain, paths, "test") for domain, paths in sources.items()}
         self.sources = self._readable(sources, self.masks)
         references = self.sources if section.reference == "test" else self._readable(references, {})
+        for source, target in (way.split("to") for way in self.directions):
+            check_counts([Pictures(self.sources[source]), Pictures(references[target])], section.metrics)
         self.references = {
             domain: side_of(
                 pictures_of(config.data, domain, files, find_folder(config.data, section.reference, domain)),

@@ -13,6 +13,7 @@ from cyclegan.data.images import ImageError
 from cyclegan.evaluation.evaluator import evaluate
 from cyclegan.evaluation.extractors import efficientnet_lite0
 from cyclegan.evaluation.split import translate_split
+from cyclegan.evaluation.statistics import EvaluationError
 from cyclegan.training import checkpoint
 from cyclegan.training.journal import read_metrics
 from cyclegan.training.loop import train
@@ -117,6 +118,29 @@ def test_a_damaged_test_picture_is_named_at_the_start_or_not_scored_as_configure
         card = json.loads((run / "log" / "cards" / f"000000016_{way}.json").read_text())
         of_a = card["fake" if way == "AtoB" else "real"]["n"]
         assert of_a == (2 if way == "AtoB" or reference == "test" else 5)
+
+
+FEW = [("precision_recall", "test", 4), ("density_coverage", "train", 6)]
+
+
+@pytest.mark.parametrize("metric, reference, least", FEW)
+def test_too_few_pictures_to_score_are_told_at_the_start(metric: str, reference: str, least: int, options: dict):
+    options = merged(merged(options, **SCORED), evaluation={"metrics": [metric], "reference": reference})
+    with pytest.raises(EvaluationError, match=f"at least {least} images"):
+        train(options)
+    assert not (Path(options["results"]) / "tiny").exists()
+
+
+def test_test_pictures_of_one_domain_need_training_pictures_to_be_compared_with(options: dict, pictures: Path):
+    """Against the other domain's test pictures there would be nothing to score, and no word about it."""
+    folders = {
+        "A": {"train": str(pictures / "trainA"), "test": str(pictures / "testA")},
+        "B": {"train": str(pictures / "trainB")},
+    }
+    options = merged(merged(options, **SCORED), data=folders)
+    with pytest.raises(ConfigError, match=r"no direction to score.*evaluation\.reference"):
+        train(options)
+    assert list(scores(train(merged(options, evaluation={"reference": "train"})))) == [4, 8, 12, 16]
 
 
 def test_a_run_that_is_stopped_in_its_last_update_says_that_its_score_is_missing_and_catches_up(
