@@ -77,7 +77,10 @@ def _agree(problem: Exception | None, temporary: Path, accelerator: Accelerator)
 
 def _write(path: Path, state: dict) -> None:
     with path.open("wb") as file:
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # of a full disk it says where in the file it was
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
         file.flush()
         os.fsync(file.fileno())
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from cyclegan.data import cache
 from cyclegan.errors import UserError
@@ -128,6 +129,13 @@ def test_a_full_disk_is_said_and_training_goes_on(
     assert "could not save" in said.out + said.err and "No space left on device" in said.out + said.err
     assert [path.name for path in sorted((run / "state").iterdir())] == ["000000012", "000000016"]
     assert same_weights(run, whole)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_state_that_a_full_disk_cuts_short_says_so():
+    """torch.save alone tells how far it came: unexpected pos 704 vs 598."""
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint._write(Path("/dev/full"), {"weights": torch.zeros(10**6)})
 
 
 def test_a_last_state_that_cannot_be_written_is_an_error(options: dict, monkeypatch: pytest.MonkeyPatch):
