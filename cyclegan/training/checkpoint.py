@@ -151,7 +151,8 @@ def find_state(states: Path, wanted: str, say: Callable[[str], None]) -> Path | 
     candidates = all_states(states)
     if wanted != "auto":
         folder = Path(wanted)
-        candidates = [folder] if (folder / "manifest.json").exists() else all_states(folder / "state")
+        is_state = (folder / "manifest.json").exists()
+        candidates = [folder] if is_state else all_states(folder / "state") or all_states(folder)
         if not candidates:
             raise CheckpointError(f"--resume: no training state in {folder}")
     problems = []

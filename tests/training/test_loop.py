@@ -164,10 +164,11 @@ def test_a_fresh_start_sets_the_earlier_run_aside(options: dict):
     assert not same_weights(run, aside)
 
 
-def test_another_run_can_be_gone_on_from(options: dict):
+@pytest.mark.parametrize("inside", ["", "state", "state/000000008"])
+def test_another_run_can_be_gone_on_from(inside: str, options: dict):
     first = train(merged(options, training={"max_images": 8}))
     train({**options, "name": "whole"})
-    second = train({**options, "name": "branch"}, resume=str(first))
+    second = train({**options, "name": "branch"}, resume=str(first / inside))
     assert same_weights(second, first.with_name("whole"))
     with pytest.raises(checkpoint.CheckpointError, match="nowhere"):
         train(options, resume="nowhere")
