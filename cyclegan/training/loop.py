@@ -409,20 +409,32 @@ class Run:
     def resume(self, wanted: str) -> None:
         """Restore what `wanted` means, see `train`; says what has changed and what could not be kept."""
         if wanted == "none":
+            self._check_left()
             self._start_from_others()  # before: it may be the earlier run
             if aside := set_aside(self.config, self.accelerator):
                 self.say(f"the earlier run is now {aside}")
             return
         state = on_first_rank(lambda: checkpoint.find_state(self.states, wanted, self.say))
         if state is None:
+            self._check_left()
             self._start_from_others()
             return
         self.state.restore(state, self.say)
         self.state.score_due = self.state.score_due and self.scorer is not None
-        if self.accelerator.is_main_process:
-            checkpoint.abandon_newer(self.states, state)
         self._fit_place()
         self.total_images = self._total_images()
+        if state.parent.resolve() != self.states.resolve():
+            self._check_left()
+        if self.accelerator.is_main_process:
+            checkpoint.abandon_newer(self.states, state)
+
+    def _check_left(self) -> None:
+        """Of a run without a state of its own: over already, it would end without any, and without generators."""
+        if self.progress.images >= self.total_images:
+            raise ConfigError(
+                f"{self.config.name}: nothing to train, after {self.progress.images} images it is over already "
+                "(training.epochs + decay_epochs, max_images, max_steps)"
+            )
 
     def _start_from_others(self) -> None:
         if self.config.init_from:

@@ -197,6 +197,18 @@ def test_a_finished_run_has_nothing_left_to_do(options: dict):
     assert all(torch.equal(before[k], v) for k, v in weights_of(run).items())
 
 
+@pytest.mark.parametrize("resume", ["auto", "none", "finished"])
+def test_a_run_that_would_leave_nothing_is_refused(resume: str, options: dict):
+    """Before anything is written: without a state and without generators, all that follows would fail."""
+    if resume == "finished":
+        options, resume = {**options, "name": "branch"}, str(train(options))
+    else:
+        options = merged(options, training={"epochs": 0, "decay_epochs": 0})
+    with pytest.raises(ConfigError, match=r"nothing to train.*training\.epochs"):
+        train(options, resume=resume)
+    assert not (Path(options["results"]) / options["name"]).exists()
+
+
 def test_more_epochs_go_on(options: dict):
     run = train(options)
     train(merged(options, training={"decay_epochs": 4}))
