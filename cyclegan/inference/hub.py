@@ -11,7 +11,7 @@ from typing import Any
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from cyclegan.errors import UserError
+from cyclegan.errors import UserError, reason_of
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.networks import build_generator
 
@@ -91,7 +91,7 @@ def _push(folder: Path, repository: str) -> None:
         HfApi().create_repo(repository, exist_ok=True)
         HfApi().upload_folder(repo_id=repository, folder_path=folder)
     except Exception as error:  # of the network, the login, the name
-        raise HubError(f"{folder} is written, but not uploaded to {repository}: {str(error).splitlines()[0]}") from None
+        raise HubError(f"{folder} is written, but not uploaded to {repository}: {reason_of(error)}") from None
 
 
 def _of_direction(metrics: Mapping[str, Any], direction: str | None) -> Mapping[str, Any]:

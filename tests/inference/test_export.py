@@ -12,7 +12,7 @@ from cyclegan.inference import exported
 from cyclegan.inference.deployed import Deployed, resized
 from cyclegan.inference.export import ExportError, Options, export, open_exported, verify, worst
 from cyclegan.inference.generator_file import load_generator, save_generator
-from cyclegan.inference.hub import TranslationModel, write_hub_folder
+from cyclegan.inference.hub import HubError, TranslationModel, write_hub_folder
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.networks import build_generator
 from cyclegan.networks.initialize import initialize
@@ -232,6 +232,15 @@ def test_generators_that_shrink_nothing_take_small_pictures(tmp_path, sides):
     assert expected.shape == image.shape
     export(generator, tmp_path / "x.ts", "torchscript", Options(pad=True))
     assert torch.allclose(open_exported(tmp_path / "x.ts")(image), expected, atol=1e-5)
+
+
+def test_an_upload_that_fails_without_a_word_is_one_line(generator, tmp_path, monkeypatch):
+    def refused(*_: object, **__: object) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", refused)
+    with pytest.raises(HubError, match="is written, but not uploaded to me/x: ConnectionError"):
+        write_hub_folder(generator, tmp_path / "hub", push_to="me/x")
 
 
 def test_a_hugging_face_card_has_its_directions_numbers_and_no_folders(generator, tmp_path):
