@@ -94,7 +94,8 @@ class RunState:
         try:
             self.trainer.load_shared_state(saved)
         except (RuntimeError, ValueError, KeyError) as error:
-            network = [line for line in changed if line.split(".")[0] in ("algorithm", "generator", "discriminator")]
+            parts = ("algorithm", "generator", "discriminator")
+            network = [line for line in changed if line.split(".")[0] in parts or ".channels:" in line]
             raise checkpoint.CheckpointError(
                 f"{folder} does not fit this run: {'; '.join(network) or str(error).splitlines()[0]}. "
                 "Give the run another name, or --resume none to start afresh"

@@ -168,6 +168,13 @@ def test_a_network_that_does_not_fit_the_state_is_named(options: dict):
         train(merged(options, generator={"blocks": 2}))
 
 
+def test_channels_that_do_not_fit_the_state_are_named(options: dict):
+    options = merged(options, algorithm={"identity": 0})
+    train(merged(options, training={"max_images": 4}))
+    with pytest.raises(UserError, match=r"data\.A\.channels: 3 -> 1"):
+        train(merged(options, data={"A": {"channels": 1}}))
+
+
 def test_lines_that_cannot_be_written_cost_no_remarks(options: dict, monkeypatch, capsys):
     """The disk is full from the first line to the fourth."""
     read, whole, open_ = [], Doctor.read, Path.open
