@@ -111,7 +111,7 @@ def _lines(path: Path) -> list[str]:
 
 def _images(line: str) -> float:
     try:
-        return json.loads(line)["images"]
+        return float(json.loads(line)["images"])
     except (ValueError, KeyError, TypeError):
         return float("inf")
 

@@ -147,10 +147,12 @@ def test_the_newest_intact_state_is_taken(options: dict, capfd: pytest.CaptureFi
     assert same_weights(whole, run)
 
 
-def test_only_damaged_states_are_no_reason_to_start_over(options: dict):
+@pytest.mark.parametrize("manifest", ["", "[]"])
+def test_only_damaged_states_are_no_reason_to_start_over(manifest: str, options: dict):
     run = train(options)
     for state in checkpoint.all_states(run / "state"):
         (state / "rank0.pt").unlink()
+        (state / "manifest.json").write_text(manifest or (state / "manifest.json").read_text())
     with pytest.raises(checkpoint.CheckpointError, match="no intact training state"):
         train(options)
 
