@@ -15,11 +15,12 @@ from torch import nn
 from tqdm import tqdm
 
 from cyclegan.config import Config
+from cyclegan.evaluation.card import save_card
 from cyclegan.training.doctor import new_doctor
 from cyclegan.training.environment import describe_environment
 from cyclegan.training.journal import Journal, tell
 from cyclegan.training.remarks import Remark, add_remarks, drop_remarks_after
-from cyclegan.training.samples import drop_sheets_after, sample_images, sample_sheet, save_atomically, translate_samples
+from cyclegan.training.samples import drop_after, sample_images, sample_sheet, save_atomically, translate_samples
 from cyclegan.whole_files import write_whole
 
 
@@ -34,7 +35,8 @@ class Chronicle:
 
     def __init__(self, config: Config, accelerator: Accelerator, epoch_images: int):
         self.config, self.accelerator = config, accelerator
-        self.log, self.remarks = config.folder / "log", config.folder / "log" / "remarks.jsonl"
+        self.log = config.folder / "log"
+        self.remarks, self.cards = self.log / "remarks.jsonl", self.log / "cards"
         self.doctor, self.fresh = new_doctor(config, epoch_images), []
         self.sheet_at, self.warned = -1, False
         wanted = config.logging.samples and accelerator.is_main_process
@@ -53,17 +55,22 @@ class Chronicle:
             environment = json.dumps(describe_environment(self.accelerator), indent=1)
             write_whole(self.log / "environment.json", environment)
             drop_remarks_after(self.remarks, images)
-            drop_sheets_after(self.config.folder / "samples", images)
+            drop_after((self.config.folder / "samples").glob("*.png"), images)
+            drop_after(self.cards.glob("*.json"), images)
 
     def add_curves(self, images: int, epoch: int, steps: int, values: dict[str, float]) -> None:
         line = self.journal.timed(images, values)
-        with self._spared():
+        with self.spared():
             self.journal.add(images, {"epoch": epoch, "step": steps, **line})
         self._remark(self.doctor.read(images, steps, line))
 
-    def add_scores(self, images: int, scores: dict[str, float]) -> None:
-        with self._spared():
+    def add_scores(self, images: int, scores: dict[str, float], cards: dict[str, dict]) -> None:
+        with self.spared():
             self.journal.add(images, scores)
+            if self.accelerator.is_main_process:
+                self.cards.mkdir(parents=True, exist_ok=True)
+                for direction, card in cards.items():
+                    save_card(self.cards / f"{images:09d}_{direction}.json", card)
 
     def add_sheet(self, images: int, steps: int, generators: dict[str, nn.Module], dtype: torch.dtype) -> None:
         if not self.samples or images == self.sheet_at:
@@ -73,13 +80,13 @@ class Chronicle:
             samples = {domain: value.to(self.accelerator.device, dtype) for domain, value in self.samples.items()}
             pictures = translate_samples(generators, samples)
             sheet = sample_sheet(generators, pictures, samples)
-        with self._spared():
+        with self.spared():
             save_atomically(sheet, self.config.folder / "samples" / f"{images:09d}.png")
         self._tell_tensorboard(lambda writer: writer.add_image("samples", np.asarray(sheet), images, dataformats="HWC"))
         self._remark(self.doctor.look(images, steps, pictures))
 
     @contextmanager
-    def _spared(self) -> Iterator[None]:
+    def spared(self) -> Iterator[None]:
         """A full disk costs a line or a picture, not the run; said once, until something could be written again."""
         try:
             yield
@@ -93,7 +100,7 @@ class Chronicle:
         if not (remarks and self.accelerator.is_main_process):
             return
         self.fresh += remarks
-        with self._spared():
+        with self.spared():
             add_remarks(self.remarks, remarks)
         for remark in remarks:
             tqdm.write(f"doctor: {remark.message}")

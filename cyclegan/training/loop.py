@@ -327,11 +327,12 @@ class Run:
         shown = self.trainer.shown()
         for buffer in (buffer for generator in shown.values() for buffer in generator.buffers()):
             broadcast(buffer)  # batch norm's statistics: what is saved is scored, the first process's
-        scores = self.scorer.score(shown, images)
-        self.chronicle.add_scores(images, scores)
+        scores, cards = self.scorer.score(shown, images)
+        self.chronicle.add_scores(images, scores, cards)
         self.say(", ".join(f"{name} {value:.5g}" for name, value in scores.items()))
         if self.accelerator.is_main_process and (state := checkpoint.state_of(self.states, images)).is_dir():
-            write_scores(state, scores)
+            with self.chronicle.spared():
+                write_scores(state, scores)
             self._drop_old_states()
         self.stopper.slowest = max(self.stopper.slowest, time.monotonic() - began)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -130,8 +131,10 @@ def save_atomically(picture: Image.Image, path: Path) -> None:
         picture.save(file, format="PNG")
 
 
-def drop_sheets_after(folder: Path, images: int) -> None:
-    """Those of weights that a run has left to resume from an earlier state: what it does not make again would stay."""
-    for sheet in folder.glob("*.png"):
-        if sheet.stem.isdigit() and int(sheet.stem) > images:
-            sheet.unlink()
+def drop_after(files: Iterable[Path], images: int) -> None:
+    """Of sheets or cards, named by the images seen, those of weights that a run has left to resume from an earlier
+    state: what it does not make again would stay."""
+    for file in files:
+        seen = file.stem.partition("_")[0]
+        if seen.isdigit() and int(seen) > images:
+            file.unlink()

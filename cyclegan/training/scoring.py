@@ -16,7 +16,6 @@ from cyclegan.data.folders import find_folder, find_split
 from cyclegan.data.images import to_bytes
 from cyclegan.data.masks import find_masks
 from cyclegan.data.transforms import PlainTransform
-from cyclegan.evaluation.card import save_card
 from cyclegan.evaluation.directions import readable, styles_in_turn
 from cyclegan.evaluation.evaluator import check_counts, check_metrics, evaluate, higher_is_better, number_names, side_of
 from cyclegan.evaluation.extractors import make_extractor
@@ -79,9 +78,9 @@ class Scorer:
         data = self.config.data
         return on_first_rank(lambda: {d: readable(data, d, paths, masks.get(d, {})) for d, paths in files.items()})
 
-    def score(self, generators: dict[str, nn.Module], images: int) -> dict[str, float]:
-        """Numbers by "metrics/<direction>/<metric>"; their cards go to log/cards/."""
-        scores = {}
+    def score(self, generators: dict[str, nn.Module], images: int) -> tuple[dict[str, float], dict[str, dict]]:
+        """Numbers by "metrics/<direction>/<metric>", and their protocol cards by direction."""
+        scores, cards = {}, {}
         with evaluating(generators):
             for direction in self.directions:
                 generator, (source, target) = generators[direction], direction.split("to")
@@ -95,11 +94,8 @@ class Scorer:
                     checkpoint=f"{self.config.name}/{direction} after {images} images",
                 )
                 scores |= {f"metrics/{direction}/{name}": value for name, value in result.numbers.items()}
-                if self.accelerator.is_main_process:
-                    cards = self.config.folder / "log" / "cards"
-                    cards.mkdir(parents=True, exist_ok=True)
-                    save_card(cards / f"{images:09d}_{direction}.json", result.card)
-        return scores
+                cards[direction] = result.card
+        return scores, cards
 
     @torch.no_grad()
     def _translated(self, generator: nn.Module, direction: str, styles: dict[Path, Path], path: Path) -> Tensor:

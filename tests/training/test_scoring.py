@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 from itertools import count
 from pathlib import Path
@@ -158,3 +160,22 @@ def test_a_run_that_is_stopped_in_its_last_update_says_that_its_score_is_missing
         train(options)
     assert stopped.value.code == 128 + signal.SIGUSR1 and "before they were scored" in capfd.readouterr().out
     assert list(scores(train(options))) == [4, 8, 12, 16]
+
+
+def test_a_disk_that_is_full_for_cards_and_scores_does_not_end_the_run(
+    options: dict, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("cyclegan.training.chronicle.save_card", full)
+    monkeypatch.setattr("cyclegan.training.loop.write_scores", full)
+    run = train(merged(options, **SCORED))
+    assert list(scores(run)) == [4, 8, 12, 16] and "not written" in capfd.readouterr().out
+
+
+def test_going_back_leaves_no_cards_of_later_weights(options: dict):
+    options = merged(merged(options, **SCORED), saving={"keep_last": 9, "every_epochs": 1})
+    run = train(options)
+    train(merged(options, training={"max_images": 9}), resume=str(run / "state" / "000000008"))
+    assert sorted({card.name[:9] for card in (run / "log" / "cards").iterdir()}) == ["000000004", "000000008"]
