@@ -59,8 +59,7 @@ class LearningRate:
 
     def end_epoch(self, quantity: float) -> None:
         """Tell `plateau` the watched quantity's mean over the epoch."""
-        if self.schedule.name == "plateau":
-            self.plateau.step(quantity)
+        self.plateau.step(quantity)
 
     def state_dict(self) -> dict:
         factor = self.plateau.optimizer.param_groups[0]["lr"]

@@ -22,6 +22,20 @@ def test_linear_is_the_references():
     assert round(values[149], 3) == 0.505 and round(values[199], 4) == 0.0099
 
 
+def test_linear_takes_each_length_for_what_it_is():
+    assert factors("linear", epochs=2, decay_epochs=3) == pytest.approx([1, 1, 3 / 4, 2 / 4, 1 / 4])
+    assert factors("linear", epochs=0, decay_epochs=1) == [1 / 2]
+
+
+def test_an_update_that_goes_beyond_the_run_has_the_last_epochs_rate():
+    """Where updates of several batches do not divide an epoch, the last is a whole one all the same."""
+    for options, expected in (({"name": "linear"}, 1 / 4), ({"name": "step", "step_epochs": 5, "gamma": 0.1}, 1)):
+        rate = LearningRate(Schedule(**options), epochs=2, decay_epochs=3, epoch_images=10)
+        assert [rate.factor(epoch, 10 * epoch) for epoch in (4, 5, 7)] == [expected] * 3
+    rate = LearningRate(Schedule(name="cosine"), epochs=2, decay_epochs=3, epoch_images=10)
+    assert rate.factor(7, 75) == 0  # it would climb again
+
+
 def test_step_drops_every_so_many_epochs():
     values = factors("step", step_epochs=50, gamma=0.1)
     assert [values[e] for e in (0, 49, 50, 100, 150)] == pytest.approx([1, 1, 0.1, 0.01, 0.001])
