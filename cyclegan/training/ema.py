@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -32,7 +31,6 @@ class Ema(nn.Module):
     def generators(self) -> dict[str, nn.Module]:
         return {direction: average.module for direction, average in self.averages.items()}
 
-    @torch.no_grad()
     def _mix(self, averages: list[Tensor], current: list[Tensor], _: Tensor) -> None:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for average, value in zip(averages, current, strict=True):
