@@ -13,12 +13,11 @@ class ReplayPool(nn.Module):
     Draws come from torch's global CPU generator, so its state is all there is to restore.
     """
 
-    def __init__(self, size: int = 50):
+    def __init__(self, size: int):
         super().__init__()
         self.size = size
         self.images: list[Tensor] = []
 
-    @torch.no_grad()
     def swap(self, images: Tensor) -> Tensor:
         """(N, C, H, W) new fakes in, as many out, detached: while the pool fills, the new ones; then each is with
         probability 1/2 exchanged for a stored one, whose place it takes."""

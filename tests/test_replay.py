@@ -36,10 +36,13 @@ def test_a_full_pool_gives_half_of_the_time_a_past_image_whose_place_the_new_one
     assert 900 < swapped < 1100
 
 
-def test_a_pool_of_none_gives_the_images_back_without_their_gradient():
+def test_images_come_back_without_their_gradient_from_a_pool_of_none_too():
     images = numbered(1, 2).requires_grad_()
-    out = ReplayPool(0).swap(images)
-    assert numbers(out) == [1, 2] and not out.requires_grad
+    for pool in (ReplayPool(0), ReplayPool(1)):
+        for _ in range(10):
+            assert not pool.swap(images).requires_grad
+        assert not any(image.requires_grad for image in pool.images)
+    assert numbers(ReplayPool(0).swap(images)) == [1, 2]
 
 
 def test_stored_images_do_not_change_with_the_tensor_they_came_from():
@@ -47,6 +50,18 @@ def test_stored_images_do_not_change_with_the_tensor_they_came_from():
     pool.swap(images)
     images.zero_()
     assert numbers(torch.stack(pool.images)) == [1]
+
+
+def test_nor_do_images_that_took_the_place_of_others():
+    torch.manual_seed(0)
+    pool, later = ReplayPool(1), [numbered(number) for number in range(2, 12)]
+    pool.swap(numbered(1))
+    for images in later:
+        pool.swap(images)
+        (kept,) = numbers(torch.stack(pool.images))
+        images.zero_()
+        assert numbers(torch.stack(pool.images)) == [kept]
+    assert kept > 1
 
 
 def test_state_restores_pictures_and_draws():
