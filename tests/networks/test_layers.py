@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cyclegan.networks.layers import InstanceNorm, padded, padding_layer
+from cyclegan.networks.layers import BlurDown, BlurUp, InstanceNorm, bias_before, norm_layer, padded, padding_layer
 
 
 def images(count: int, layout: torch.memory_format, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -57,3 +57,64 @@ def test_padding_keeps_half_precision_under_autocast(mode: str):
         (gradient,) = torch.autograd.grad(y, x, torch.ones_like(y))
         assert gradient.dtype == torch.bfloat16 and gradient.is_contiguous(memory_format=torch.channels_last)
         assert gradient.double().sum().item() == y.numel()
+
+
+def normed(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Mean 0 and variance 1 over these dimensions."""
+    return (x - x.mean(dims, keepdim=True)) / (x.var(dims, correction=0, keepdim=True) + 1e-5).sqrt()
+
+
+def test_each_name_of_a_norm_normalises_over_its_own_places():
+    x = 3 * torch.randn(2, 64, 4, 5, generator=torch.Generator().manual_seed(0)) + 4
+    grouped = normed(x.view(2, 32, 2, 4, 5), (2, 3, 4)).view_as(x)
+    expected = {"instance": normed(x, (2, 3)), "batch": normed(x, (0, 2, 3)), "group": grouped, "none": x}
+    for norm, values in expected.items():
+        assert torch.allclose(norm_layer(norm, 64)(x), values, atol=1e-4), norm
+
+
+def test_fewer_channels_than_32_are_groups_of_their_own_and_33_cannot_be_shared_out():
+    x = 3 * torch.randn(2, 20, 4, 5, generator=torch.Generator().manual_seed(0)) + 4
+    assert torch.allclose(norm_layer("group", 20)(x), normed(x, (2, 3)), atol=1e-4)
+    assert norm_layer("group", 32).num_groups == 32
+    with pytest.raises(ValueError, match="33 channels cannot be shared out"):
+        norm_layer("group", 33)
+
+
+def test_a_convolution_has_a_bias_where_the_norm_has_none():
+    for norm in ("instance", "batch", "group", "none"):
+        own = any(name == "bias" for name, _ in norm_layer(norm, 32).named_parameters())
+        assert bias_before(norm) != own, norm
+
+
+def test_paddings_continue_pictures_in_their_own_ways():
+    x = torch.tensor([[[[1.0, 2.0, 3.0]] * 2]])  # what goes on to the left of 1 2 3
+    assert padding_layer("reflect", 1)(x)[0, 0, 0].tolist() == [2, 1, 2, 3, 2]
+    assert padding_layer("replicate", 2)(x)[0, 0, 0].tolist() == [1, 1, 1, 2, 3, 3, 3]
+    assert padding_layer("zero", 1)(x)[0, 0, 1].tolist() == [0, 1, 2, 3, 0]
+
+
+@pytest.mark.parametrize("sides", [(6, 8), (5, 7)])
+def test_blurs_are_sums_over_their_taps_up_to_the_edges(sides: tuple[int, int]):
+    x = torch.randn(2, 3, *sides, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    down, up = BlurDown(3)(x), BlurUp(3)(x)
+    for found, expected in ((down, along_both_sides(x, halved)), (up, along_both_sides(x, doubled))):
+        assert found.dtype == torch.float64 and torch.allclose(found, expected)
+
+
+def along_both_sides(x: Tensor, resample) -> Tensor:
+    return resample(resample(x).mT).mT
+
+
+def halved(x: Tensor) -> Tensor:
+    """Every second column, with a quarter of each neighbour; beyond an edge is what lies before it."""
+    width = x.shape[3]
+    places = [(abs(i - 1), i, i + 1 if i + 1 < width else width - 2) for i in range(0, width, 2)]
+    return torch.stack([(x[..., a] + 2 * x[..., b] + x[..., c]) / 4 for a, b, c in places], 3)
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Two columns for each, with a quarter of the neighbour at their side; beyond an edge the edge goes on."""
+    last = x.shape[3] - 1
+    places = [(i, max(0, i - 1)) for i in range(last + 1)], [(i, min(last, i + 1)) for i in range(last + 1)]
+    left, right = (torch.stack([(3 * x[..., a] + x[..., b]) / 4 for a, b in side], 3) for side in places)
+    return torch.stack([left, right], 4).flatten(3)
