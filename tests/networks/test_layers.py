@@ -45,6 +45,15 @@ def test_instance_norm_can_be_differentiated_twice_in_channels_last():
     assert torch.autograd.gradgradcheck(InstanceNorm(5), x)
 
 
+def test_instance_norm_traced_or_exported_with_two_pictures_serves_three():
+    two, three = (images(count, torch.channels_last, torch.float32) for count in (2, 3))
+    expected = plain_norm(three).float()
+    traced = torch.jit.trace(InstanceNorm(5), two)
+    assert torch.allclose(traced(three), expected, atol=1e-5)
+    exported = torch.export.export(InstanceNorm(5), (two,), dynamic_shapes=({0: torch.export.Dim("pictures")},))
+    assert torch.allclose(exported.module()(three), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("mode", ["reflect", "replicate"])
 def test_padding_keeps_half_precision_under_autocast(mode: str):
     x = images(2, torch.channels_last, torch.bfloat16).requires_grad_()
