@@ -42,3 +42,19 @@ def test_fakes_far_away_are_neither_precise_nor_cover_anything():
 def test_too_few_images_are_refused():
     with pytest.raises(ValueError, match="at least 6 images on each side, got 5"):
         density_coverage(features(5, 0), features(9, 1), neighbours=5)
+
+
+def test_the_edge_of_a_ball_belongs_to_it_in_the_one_paper_and_not_in_the_other():
+    """On a line: real images at 0, 1, 3, whose nearest others are 1, 1, 2 away; a fake at 5 is 2 away from the last."""
+    real, fake = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([[5.0], [-9.0]])
+    precision, _ = precision_recall(real, fake, neighbours=1)
+    density, coverage = density_coverage(real, fake, neighbours=1)
+    assert (precision.item(), density.item(), coverage.item()) == (1 / 2, 0, 0)
+
+
+def test_single_precision_features_far_from_zero_are_counted_exactly():
+    draw = torch.Generator().manual_seed(0)
+    real, fake = (torch.randint(-high, high, (80, 6), generator=draw).float() for high in (9, 10))
+    near = *precision_recall(real, fake), *density_coverage(real, fake)
+    far = *precision_recall(real + 4096, fake + 4096), *density_coverage(real + 4096, fake + 4096)
+    assert near == far and all(0 < value < 1 for value in near)
