@@ -23,15 +23,16 @@ def plain_norm(x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("gradient", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5), (torch.bfloat16, 1e-2)]
 )
 def test_instance_norm_and_its_gradient_are_the_formula_in_any_layout(
-    count: int, layout: torch.memory_format, dtype: torch.dtype, tolerance: float
+    count: int, layout: torch.memory_format, gradient: torch.memory_format, dtype: torch.dtype, tolerance: float
 ):
     x = images(count, layout, dtype).requires_grad_()
     exact = x.detach().double().requires_grad_()
-    incoming = images(count, layout, dtype) - 4
+    incoming = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).to(dtype, memory_format=gradient)
     found, expected = InstanceNorm(5)(x), plain_norm(exact)
     assert found.dtype == dtype and found.is_contiguous(memory_format=layout)
     found.backward(incoming)
