@@ -70,7 +70,11 @@ def test_subsets_repeat_with_their_seed_only():
     assert kid_of_subsets(x, y, 5, 20, seed=1) != kid_of_subsets(x, y, 5, 20, seed=2)
 
 
-@pytest.mark.parametrize("x, y, message", [((1, 4), (5, 4), "at least 2 images"), ((5, 4), (5, 3), "one d")])
+UNUSABLE = [((1, 4), (5, 4), "at least 2 images"), ((5, 4), (5, 3), "one d")]
+UNUSABLE += [((5, 4, 1), (5, 4), "one d"), ((5, 4), (5, 4, 1), "one d")]
+
+
+@pytest.mark.parametrize("x, y, message", UNUSABLE)
 def test_kid_of_unusable_features_says_why(x, y, message):
     with pytest.raises(ValueError, match=message):
         kid(torch.zeros(x), torch.zeros(y))
