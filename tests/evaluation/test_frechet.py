@@ -98,6 +98,27 @@ def test_infinity_takes_the_bias_of_small_sets_out():
     assert abs(corrected) < biased / 4
 
 
+@pytest.mark.parametrize("n, smallest", [(20, 10), (100, 10), (400, 40)])
+def test_infinity_is_where_a_line_over_15_sizes_of_subsets_ends(n, smallest, monkeypatch):
+    """The sizes from 2.5 for each feature, or a tenth of the images, up to all of them."""
+    sizes = []
+
+    def on_a_line(subset, reference):
+        sizes.append(subset.n)
+        return torch.tensor(7 + 300 / subset.n).double()
+
+    monkeypatch.setattr("cyclegan.evaluation.frechet.frechet_distance", on_a_line)
+    x = features(n, 4)
+    assert frechet_infinity(x, Statistics.of(x)).item() == pytest.approx(7)
+    assert sizes == [round(smallest + (n - smallest) * i / 14) for i in range(15)]
+
+
+def test_infinity_draws_its_subsets_anew_with_its_seed_only():
+    x, reference = features(60, 4), Statistics.of(features(50, 4, seed=1))
+    one, same, other = (frechet_infinity(x, reference, seed=seed).item() for seed in (1, 1, 2))
+    assert one == same != other
+
+
 def test_infinity_wants_enough_images():
     with pytest.raises(ValueError, match="at least 40 images, got 39"):
         frechet_infinity(features(39, 8), Statistics.of(features(30, 8)))
