@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from cyclegan.data.images import to_tensor
+from cyclegan.data.images import ImageError, to_tensor
 from cyclegan.inference import scratch, stages
 from cyclegan.inference.shared_norms import with_statistics_of
-from cyclegan.inference.tiles import Tiling, TilingError, translate_tiled
+from cyclegan.inference.tiles import Tiling, TilingError, to_pixels, translate_tiled
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.networks import build_generator
 from cyclegan.networks.initialize import initialize
@@ -161,3 +161,22 @@ def test_a_network_that_looks_at_the_whole_picture_is_refused(mode):
     generator = build_generator({"name": "ugatit", "width": 4, "blocks": 1}).eval()
     with pytest.raises(TilingError, match="ugatit looks at all of a picture at once"):
         translate_tiled(generator, np.zeros((64, 64, 3), np.uint8), Tiling(mode, 100, 32, 8))
+
+
+def test_pictures_are_cut_that_have_more_pixels_than_the_limit():
+    assert [Tiling(above=100).applies_to(10, width) for width in (10, 11)] == [False, True]
+    assert [Tiling().applies_to(2048, width) for width in (2048, 2049)] == [False, True]
+    assert not Tiling("never", above=100).applies_to(100, 100)
+
+
+@pytest.mark.parametrize(
+    "dtype, white, error", [(np.uint8, 255, 0.51), (np.uint16, 65535, 0.51), (np.float32, 1, 1e-6)]
+)
+def test_pixels_go_from_black_to_white_in_any_type(dtype, white, error):
+    image = torch.tensor([[[-1.0, -0.6]], [[0.2, 0.3]], [[0.8, 1.0]]])  # three channels of 1 x 2 pixels
+    pixels = to_pixels(image, dtype)
+    assert pixels.dtype == dtype and pixels.shape == (1, 2, 3) and pixels.flags.c_contiguous
+    assert pixels == pytest.approx(white * np.array([[[0, 0.6, 0.9], [0.2, 0.65, 1]]]), abs=error)
+    image[1, 0, 1] = torch.nan
+    with pytest.raises(ImageError, match="gives NaN"):
+        to_pixels(image, dtype)
