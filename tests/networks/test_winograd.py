@@ -112,6 +112,7 @@ def test_what_fits_is_changed_and_nothing_else():
     ]
     others = [
         nn.Conv2d(64, 128, 3),
+        nn.Conv2d(128, 64, 3),
         nn.Conv2d(128, 128, 3, stride=2),
         nn.Conv2d(128, 128, 3, dilation=2),
         nn.Conv2d(256, 256, 3, groups=2),
@@ -185,6 +186,17 @@ def test_a_programs_defaults_are_not_asked():
         torch.set_default_dtype(torch.float32)
     assert (matrix.dtype, matrix.device.type) == (torch.float32, "cpu")
     assert torch.allclose(y, F.conv2d(x, weight), atol=1e-4)
+
+
+def test_1024_places_are_enough_of_one_picture_or_of_all_together(monkeypatch):
+    seen = []
+    monkeypatch.setattr(winograd, "winograd_conv2d", lambda x, *_: seen.append(tuple(x.shape)))
+    conv = nn.Conv2d(128, 128, 3)
+    use_winograd(conv)
+    enough = [(1, 128, 32, 32), (4, 128, 16, 16)]
+    for shape in [*enough, (1, 128, 31, 33), (3, 128, 31, 11)]:
+        conv(torch.zeros(shape))
+    assert seen == enough
 
 
 def test_threads_and_modes_share_nothing():
