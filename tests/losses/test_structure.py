@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import sobel
 from torchmetrics.functional.image import structural_similarity_index_measure
 from torchmetrics.functional.image import total_variation as their_total_variation
 
@@ -61,6 +63,19 @@ def test_moved_edges_cost_and_colours_do_not():
     square[..., 8:16, 8:16] = 1
     assert edge_agreement(square, square.roll(12, dims=3)).item() < 0.1
     assert edge_agreement(square, -square * 0.5).item() == pytest.approx(1, abs=1e-4)
+
+
+def test_edges_agree_as_the_lengths_of_scipys_gradients_correlate():
+    x, y = pictures(2, 3, 12, 15).double(), pictures(2, 3, 12, 15, seed=1).double()
+
+    def lengths(picture: torch.Tensor) -> np.ndarray:
+        grey = np.tensordot([0.299, 0.587, 0.114], picture.numpy(), axes=1)
+        return np.hypot(sobel(grey, 0), sobel(grey, 1))[1:-1, 1:-1].ravel()  # whole windows
+
+    expected = [np.corrcoef(lengths(a), lengths(b))[0, 1] for a, b in zip(x, y, strict=True)]
+    assert edge_agreement(x, y).tolist() == pytest.approx(expected, rel=1e-6)
+    grey = x[:, :1], y[:, :1]
+    assert torch.allclose(edge_agreement(*grey), edge_agreement(*(picture.expand(-1, 3, -1, -1) for picture in grey)))
 
 
 @pytest.mark.parametrize("function", [ssim, edge_agreement, lambda x, y: total_variation(x)])
