@@ -64,6 +64,18 @@ def test_cutout_greys_one_rectangle_of_half_the_sides_or_what_of_it_lies_inside(
     assert max(areas) == 64 and min(areas) == 16
 
 
+def test_sides_of_different_lengths_are_moved_and_cut_by_their_own():
+    torch.manual_seed(0)
+    images = torch.ones(400, 1, 16, 48)
+    moved, cut = translation(images) == 0, cutout(images) == 0
+    gone = {(grey.all(1).sum().item(), grey.all(0).sum().item()) for grey in moved[:, 0]}
+    rows, columns = ([across.nonzero().flatten() for across in cut[:, 0].any(dim)] for dim in (2, 1))
+    assert [max(side) for side in zip(*gone, strict=True)] == [2, 6]
+    for places, side in ((rows, 16), (columns, 48)):
+        assert max(len(place) for place in places) == side / 2
+        assert min(place[-1] + 1 for place in places) == side - max(place[0] for place in places) == side / 4
+
+
 def test_colour_is_brightness_saturation_and_contrast_in_this_order():
     images = pictures(3)
     torch.manual_seed(1)
@@ -141,6 +153,12 @@ def test_r_is_the_mean_sign_over_pictures_and_patches():
     augment.hear([score, score], 0.0)
     augment.adapt(augment.heard.clone())
     assert augment.p.item() == 0  # a step of 1, cut off at 0
+
+
+def test_discriminators_of_several_scales_count_alike_whatever_the_sizes_of_their_maps():
+    augment = DiffAugment(ALL, target=0.6)
+    augment.hear([torch.ones(4, 1, 8, 8), torch.ones(4, 1, 4, 5), -torch.ones(4, 1, 1, 2), torch.zeros(4, 1, 1, 1)], 0)
+    assert augment.heard.tolist() == [4 * (1 + 1 - 1 + 0) / 4, 4]
 
 
 def test_p_stays_within_0_and_1():
