@@ -44,7 +44,6 @@ def frechet_infinity(x: Tensor, reference: Statistics, points: int = 15, seed: i
 def frechet_draws(x: Tensor, y: Tensor, draws: int = 100, seed: int = 0) -> Tensor:
     """The distance of (n, d) and (m, d) features in each of (draws,) bootstrap draws over the images of both sides."""
     generator = torch.Generator().manual_seed(seed)
-    x, y = x.double(), y.double()
     times = zip(*(times_drawn(len(z), draws, generator) for z in (x, y)), strict=True)
     return torch.stack([frechet_distance(Statistics.of_drawn(x, a), Statistics.of_drawn(y, b)) for a, b in times])
 

@@ -51,6 +51,13 @@ def test_each_draw_is_the_distance_of_the_drawn_images(n, m, d):
     assert frechet_draws(x, y, draws=5, seed=3).tolist() == pytest.approx(expected, rel=1e-4)
 
 
+def test_single_precision_features_are_drawn_in_double_precision():
+    x, y = gaussian(12).float() + 1000, gaussian(15, shift=0.7, seed=1).float() + 1000
+    for draws_of in (frechet_draws, kid_draws):
+        exact = draws_of(x.double(), y.double(), 5)
+        assert draws_of(x, y, 5).dtype == torch.float64 and torch.equal(draws_of(x, y, 5), exact)
+
+
 def test_each_draw_of_kid_leaves_out_pairs_of_copies():
     x, y = gaussian(6), gaussian(7, shift=0.5, seed=1)
     expected = [slow_kid(x.numpy(), y.numpy(), a, b) for a, b in zip(*drawn_rows(6, 7, draws=4, seed=5), strict=True)]
