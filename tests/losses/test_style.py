@@ -126,6 +126,17 @@ def test_one_wanted_style_serves_a_batch_and_layers_are_weighted():
         assert torch.allclose(style_loss(found, wanted, {"one": 0.25, "two": 3.0}), expected)
 
 
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_wanted_picture_of_nothing_gives_finite_distances_and_gradients(kernel: str, relative: bool):
+    x, nothing = features(1, 3, 4, 4).float().requires_grad_(), torch.zeros(1, 3, 4, 4)
+    style = style_distance(describe(x, kernel), describe(nothing, kernel), relative)
+    content = content_loss(x, nothing, relative)
+    (style + content).sum().backward()
+    assert 0 < style.item() < math.inf and 0 < content.item() < math.inf
+    assert x.grad.isfinite().all()
+
+
 def test_content_is_half_the_sum_of_squares():
     x = torch.tensor([[[[1.0, 2.0]]], [[[0.0, 0.0]]]])
     y = torch.tensor([[[[3.0, 2.0]]], [[[1.0, 1.0]]]])
