@@ -116,6 +116,21 @@ def test_sampled_places_estimate_the_whole(kernel: str):
     assert {tuple(place) for place in drawn.values[0].T.tolist()} <= inside
 
 
+def test_places_are_drawn_at_most_once_without_a_mask_and_as_often_as_they_count_with_one():
+    x, draw = torch.arange(100.0).view(1, 1, 10, 10), torch.Generator().manual_seed(0)
+    drawn = describe(x, "polynomial", places=99, draw=draw)
+    assert len(drawn.values.unique()) == 99
+    assert torch.allclose(drawn.shares, torch.full((1, 99), 1 / 99))
+    again = describe(x, "polynomial", places=99, draw=torch.Generator().manual_seed(0))
+    assert torch.equal(again.values, drawn.values)
+    mask = torch.zeros(1, 1, 10, 10)
+    mask[..., 0, 7], mask[..., 4, 2] = 3, 1
+    values = describe(x, "polynomial", mask, places=99, draw=draw).values.flatten().tolist()
+    assert set(values) == {7, 42} and values.count(7) == pytest.approx(0.75 * 99, abs=15)
+    whole = describe(x, "polynomial", mask, places=100)  # nothing is drawn where there are no more
+    assert torch.equal(whole.values, x.flatten(2)) and whole.shares[0, [7, 42]].tolist() == [0.75, 0.25]
+
+
 def test_one_wanted_style_serves_a_batch_and_layers_are_weighted():
     x, y = features(2, 3, 4, 4), features(1, 3, 4, 4, seed=1)
     for kernel in KERNELS:
