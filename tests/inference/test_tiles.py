@@ -163,6 +163,22 @@ def test_a_network_that_looks_at_the_whole_picture_is_refused(mode):
         translate_tiled(generator, np.zeros((64, 64, 3), np.uint8), Tiling(mode, 100, 32, 8))
 
 
+@pytest.mark.parametrize("mode", ["exact", "thumbnail"])
+def test_weights_that_want_gradients_give_the_same_pixels(mode):
+    generator, pixels, tiling = generator_of(SMALL), picture(32, 40), Tiling(mode, side=24, overlap=8, thumbnail=32)
+    expected = translate_tiled(generator, pixels, tiling)
+    assert np.array_equal(translate_tiled(generator.requires_grad_(), pixels, tiling), expected)
+
+
+@pytest.mark.parametrize("dtype, white", [(np.uint8, 255), (np.float32, 65535)])
+def test_values_beyond_black_and_white_become_these(dtype, white):
+    generator = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1))
+    generator.multiple = generator.smallest = 1
+    generator.load_state_dict({"0.weight": torch.zeros(2, 3, 1, 1), "0.bias": torch.tensor([-3.0, 3.0])})
+    made = translate_tiled(generator, np.zeros((20, 24, 3), dtype), Tiling(side=16))
+    assert made.shape == (20, 24, 2) and (made == [0, white]).all()
+
+
 def test_pictures_are_cut_that_have_more_pixels_than_the_limit():
     assert [Tiling(above=100).applies_to(10, width) for width in (10, 11)] == [False, True]
     assert [Tiling().applies_to(2048, width) for width in (2048, 2049)] == [False, True]
