@@ -83,6 +83,15 @@ def test_a_mask_of_zeros_and_ones_is_the_same_as_cutting(kernel: str):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+def test_each_picture_of_a_batch_has_its_own_mask_and_only_its_ratios_count(kernel: str):
+    x, y, masks = features(2, 3, 4, 5), features(1, 3, 4, 4, seed=1), features(2, 1, 4, 5, seed=2).abs()
+    wanted = describe(y, kernel)
+    both = style_distance(describe(x, kernel, masks), wanted)
+    alone = [style_distance(describe(x[n : n + 1], kernel, 7 * masks[n : n + 1]), wanted) for n in range(2)]
+    assert torch.allclose(both, torch.cat(alone))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_gradients_and_zero_for_the_same_style(kernel: str):
     x, y = features(1, 2, 2, 3).requires_grad_(), features(1, 2, 3, 2, seed=1)
     assert torch.autograd.gradcheck(lambda z: distance(z, y, kernel), x)
