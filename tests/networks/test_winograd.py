@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from cyclegan.networks import winograd
 from cyclegan.networks.winograd import WinogradConv2d, use_winograd, winograd_conv2d
 
-SHAPES = [(1, 4, 4), (2, 4, 6), (1, 5, 4), (3, 7, 9), (1, 3, 3), (2, 12, 20)]
+SHAPES = [(1, 4, 4), (2, 4, 6), (1, 5, 4), (2, 6, 5), (1, 4, 7), (3, 7, 9), (1, 3, 3), (2, 12, 20)]
 
 
 def drawn(n: int, height: int, width: int, channels: int = 5, wider: int = 7) -> tuple[Tensor, Tensor, Tensor]:
