@@ -59,7 +59,8 @@ class LearningRate:
 
     def end_epoch(self, quantity: float) -> None:
         """Tell `plateau` the watched quantity's mean over the epoch."""
-        self.plateau.step(quantity)
+        if self.schedule.name == "plateau":  # another schedule's run may go on as one, and begins at 1 there
+            self.plateau.step(quantity)
 
     def state_dict(self) -> dict:
         factor = self.plateau.optimizer.param_groups[0]["lr"]

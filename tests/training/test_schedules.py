@@ -36,6 +36,16 @@ def test_an_update_that_goes_beyond_the_run_has_the_last_epochs_rate():
     assert rate.factor(7, 75) == 0  # it would climb again
 
 
+def test_a_run_that_goes_on_as_plateau_begins_there_at_the_full_rate():
+    lengths = {"epochs": 9, "decay_epochs": 0, "epoch_images": 10}
+    before = LearningRate(Schedule(name="linear", patience=0), **lengths)
+    for _ in range(5):
+        before.end_epoch(1.0)
+    after = LearningRate(Schedule(name="plateau", patience=0), **lengths)
+    after.load_state_dict(before.state_dict())
+    assert after.factor(5, 50) == 1
+
+
 def test_step_drops_every_so_many_epochs():
     values = factors("step", step_epochs=50, gamma=0.1)
     assert [values[e] for e in (0, 49, 50, 100, 150)] == pytest.approx([1, 1, 0.1, 0.01, 0.001])
