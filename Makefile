@@ -36,6 +36,7 @@ lint: setup
 bench: setup
 	$(BIN)/python benchmarks/step.py --size 128 --turns 1 --steps 2 --json benchmarks/step.json
 	$(BIN)/python benchmarks/trace.py --size 64 --steps 1
+	$(BIN)/python benchmarks/convolution.py --channels 256 --sizes 32 --pictures 128 --turns 5 --json benchmarks/convolution.json
 	$(BIN)/python benchmarks/data.py --turns 3 --pairs 64 --steps 2 --width 8 --json benchmarks/data.json
 	$(BIN)/python benchmarks/scaling.py --processes 1 2 --updates 10 --speed
 	$(BIN)/python benchmarks/translate.py folder --count 8 --repeats 1

@@ -1,0 +1,100 @@
+"""Winograd's 3x3 convolutions against PyTorch's, in float32 on a CPU: one by one, and a generator's call.
+
+    python benchmarks/convolution.py --channels 256 --sizes 32 64 128 --pictures 128 256 512 --json convolution.json
+
+Both in turns, in channels_last; milliseconds are medians. `cyclegan/networks/winograd.py` takes its bounds from here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+from machine import about, machine
+from torch import Tensor
+
+from cyclegan.heap import keep_freed_memory
+from cyclegan.networks.resnet import ResnetGenerator
+from cyclegan.networks.winograd import use_winograd, winograd_conv2d
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--channels", type=int, nargs="+", default=[128, 256], help="in and out (%(default)s)")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[32, 64, 128], help="places a side (%(default)s)")
+    parser.add_argument("--batch", type=int, default=1, help="pictures (%(default)s)")
+    parser.add_argument("--pictures", type=int, nargs="*", default=[128, 256], help="pixels a side (%(default)s)")
+    parser.add_argument("--turns", type=int, default=9, help="of each (%(default)s)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="%(default)s")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    keep_freed_memory()
+    torch.set_num_threads(options.threads)
+    print(machine(options.threads))
+    print("| | PyTorch, ms | winograd, ms | ratio |\n|---|---|---|---|")
+    rows = []
+    for channels in options.channels:
+        for size in options.sizes:
+            rows += convolution(channels, size, options)
+    for pixels in options.pictures:
+        rows.append(generator(pixels, options))
+    if options.json:
+        options.json.write_text(json.dumps({**about(options.threads), "rows": rows}, indent=1) + "\n")
+
+
+def convolution(channels: int, size: int, options: argparse.Namespace) -> list[dict]:
+    """Forward, and forward with both gradients."""
+    shapes = (options.batch, channels, size + 2, size + 2), (channels, channels, 3, 3)
+    x, weight = (torch.randn(shape).to(memory_format=torch.channels_last) for shape in shapes)
+    gradient = torch.randn(options.batch, channels, size, size).to(memory_format=torch.channels_last)
+
+    def there_and_back(convolve: Callable[[Tensor, Tensor], Tensor]) -> None:
+        leaves = x.detach().requires_grad_(), weight.detach().requires_grad_()
+        torch.autograd.grad(convolve(*leaves), leaves, gradient)
+
+    name = f"{channels} channels of {size}x{size}"
+    return [
+        row(name, lambda: F.conv2d(x, weight), lambda: winograd_conv2d(x, weight), options.turns),
+        row(
+            f"{name}, and back",
+            lambda: there_and_back(F.conv2d),
+            lambda: there_and_back(winograd_conv2d),
+            options.turns,
+        ),
+    ]
+
+
+@torch.inference_mode()
+def generator(pixels: int, options: argparse.Namespace) -> dict:
+    plain = ResnetGenerator().eval().to(memory_format=torch.channels_last)
+    fast = copy.deepcopy(plain)
+    use_winograd(fast)
+    image = torch.rand(options.batch, 3, pixels, pixels).to(memory_format=torch.channels_last) * 2 - 1
+    return row(f"a generator, {pixels} pixels", lambda: plain(image), lambda: fast(image), options.turns)
+
+
+def row(name: str, plain: Callable, fast: Callable, turns: int) -> dict:
+    times = [(timed(plain), timed(fast)) for _ in range(turns + 2)][2:]
+    before, after = (median(column) for column in zip(*times, strict=True))
+    ratio = median(a / b for a, b in times)
+    print(f"| {name} | {before:.1f} | {after:.1f} | {ratio:.2f} |", flush=True)
+    return {"name": name, "PyTorch, ms": before, "winograd, ms": after, "ratio": ratio}
+
+
+def timed(compute: Callable) -> float:
+    """Milliseconds."""
+    began = time.perf_counter()
+    compute()
+    return 1000 * (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main()
