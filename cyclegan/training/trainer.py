@@ -50,7 +50,9 @@ class Trainer:
         self.layout = torch.channels_last if config.speed.channels_last else torch.contiguous_format
         self.algorithm = build_algorithm(config).to(accelerator.device, self.dtype, memory_format=self.layout)
         if config.speed.winograd and not use_winograd(self.algorithm) and config.speed.choice != "auto":
-            raise ConfigError(f"speed.winograd: no network here has 3x3 convolutions of {LEAST_CHANNELS} channels")
+            raise ConfigError(
+                f"speed.winograd: no network here has 3x3 convolutions of {LEAST_CHANNELS} channels; leave it out"
+            )
         self.networks = self._trained_networks()
         self.generators = self.algorithm.generators()
         for generator in self.generators.values():
