@@ -11,7 +11,6 @@ import argparse
 import copy
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -19,11 +18,14 @@ from statistics import median
 import torch
 import torch.nn.functional as F
 from machine import about, machine
+from step import timed
 from torch import Tensor
 
 from cyclegan.heap import keep_freed_memory
 from cyclegan.networks.resnet import ResnetGenerator
 from cyclegan.networks.winograd import use_winograd, winograd_conv2d
+
+CPU = torch.device("cpu")
 
 
 def main() -> None:
@@ -82,18 +84,11 @@ def generator(pixels: int, options: argparse.Namespace) -> dict:
 
 
 def row(name: str, plain: Callable, fast: Callable, turns: int) -> dict:
-    times = [(timed(plain), timed(fast)) for _ in range(turns + 2)][2:]
+    times = [[1000 * timed(compute, CPU)[0] for compute in (plain, fast)] for _ in range(turns + 2)][2:]
     before, after = (median(column) for column in zip(*times, strict=True))
     ratio = median(a / b for a, b in times)
     print(f"| {name} | {before:.1f} | {after:.1f} | {ratio:.2f} |", flush=True)
     return {"name": name, "PyTorch, ms": before, "winograd, ms": after, "ratio": ratio}
-
-
-def timed(compute: Callable) -> float:
-    """Milliseconds."""
-    began = time.perf_counter()
-    compute()
-    return 1000 * (time.perf_counter() - began)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cyclegan.errors import UserError
+from cyclegan.errors import UserError, reason_of
 
 # What has a switch of TF32: torch's newer kind, which can be read and set whichever kind a program uses.
 SWITCHED = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
@@ -33,8 +33,7 @@ def usable_device(name: torch.device | str | None) -> torch.device:
     try:
         return torch.empty(0, device=name or default_device()).device
     except (RuntimeError, AssertionError, ImportError) as error:  # torch has one for each kind of absence
-        reason = str(error).splitlines()[0]
-        raise DeviceError(f"no device {name} here (cpu, cuda, cuda:1, mps …): {reason}") from None
+        raise DeviceError(f"no device {name} here (cpu, cuda, cuda:1, mps …): {reason_of(error)}") from None
 
 
 def as_double(x: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,11 @@ def options(pictures: Path, tmp_path: Path) -> dict:
 def merged(base: dict, **changes: dict) -> dict:
     """`base` with sections laid over, one level deep."""
     return {**base, **{k: {**base.get(k, {}), **v} if isinstance(v, dict) else v for k, v in changes.items()}}
+
+
+def full_disk(*_: object) -> None:
+    """In place of whatever writes."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from cyclegan.errors import UserError
+from cyclegan.errors import UserError, reason_of
 from cyclegan.inference import reference_files
 from cyclegan.inference.reference_files import ReferenceFileError
 from cyclegan.networks import GENERATORS, build_generator
@@ -118,8 +118,8 @@ def generator_from(architecture: Mapping[str, Any], weights: Mapping[str, Tensor
             generator = build_generator(dict(architecture))
     except Exception as error:  # torch has its own for sizes beyond what it can count
         known = ", ".join(GENERATORS)
-        error = (str(error) or type(error).__name__).splitlines()[0]
-        raise GeneratorFileError(f"{where}: cannot build {dict(architecture)}: {error} (networks: {known})") from None
+        reason = reason_of(error)
+        raise GeneratorFileError(f"{where}: cannot build {dict(architecture)}: {reason} (networks: {known})") from None
     if architecture.get("norm") == "none":
         weights = _with_biases(weights, generator.state_dict())
     _check_fit(generator, weights, where)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from cyclegan.errors import UserError
+from cyclegan.errors import UserError, reason_of
 from cyclegan.inference import reference_files
 from cyclegan.inference.reference_files import Weights
 
@@ -110,7 +110,7 @@ def state_networks(state: Path) -> dict[str, Weights]:
     try:
         return torch.load(state, map_location="cpu", weights_only=True)["trainer"]["networks"]
     except Exception as error:  # zip, pickle and torch each have their own
-        raise InitialError(f"cannot read {state}: {(str(error) or type(error).__name__).splitlines()[0]}") from None
+        raise InitialError(f"cannot read {state}: {reason_of(error)}") from None
 
 
 def _start(name: str, network: nn.Module, source: Path, named: bool, direction: str) -> Start:

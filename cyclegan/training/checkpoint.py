@@ -179,12 +179,17 @@ def read_state(state: Path) -> tuple[dict, list[dict]]:
     return torch.load(state / "shared.pt", **load), owns
 
 
+def is_among(states: Path, state: Path) -> bool:
+    """Whether the state is of the run whose states lie there, and not another's."""
+    return state.parent.resolve() == states.resolve()
+
+
 def abandon_newer(states: Path, state: Path) -> None:
     """After going back to `state`: later ones of the run keep their files, but are no longer gone on from.
 
     `state` may be another run's: then so may one of as many images.
     """
-    own = state.parent.resolve() == states.resolve()
+    own = is_among(states, state)
     for other in reversed(all_states(states)):  # the newest first: killed in between, no later one is left
         if other.name > state.name or (other.name == state.name and not own):
             target = other.with_name(f"{other.name}.abandoned")

@@ -14,7 +14,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration, parse_flag_from_env
 
 from cyclegan.config import Config, ConfigError
-from cyclegan.errors import UserError
+from cyclegan.errors import UserError, reason_of
 from cyclegan.training.journal import end_trackers
 from cyclegan.training.speed import check_speed
 
@@ -66,6 +66,6 @@ def _join_the_others(**options: Any) -> Accelerator:
         if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
             raise
         raise UserError(
-            f"processes that torchrun started again do not meet ({str(error).splitlines()[0]}); with --max-restarts "
+            f"processes that torchrun started again do not meet ({reason_of(error)}); with --max-restarts "
             "launch as TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun --standalone ... (or --rdzv_backend c10d)"
         ) from None

@@ -424,7 +424,7 @@ class Run:
         self.state.score_due = self.state.score_due and self.scorer is not None
         self._fit_place()
         self.total_images = self._total_images()
-        if state.parent.resolve() != self.states.resolve():
+        if not checkpoint.is_among(self.states, state):
             self._check_left()
         if self.accelerator.is_main_process:
             checkpoint.abandon_newer(self.states, state)

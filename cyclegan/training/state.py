@@ -13,6 +13,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from cyclegan.config import Config
+from cyclegan.errors import reason_of
 from cyclegan.training import checkpoint
 from cyclegan.training.doctor import Doctor
 from cyclegan.training.journal import Means
@@ -97,7 +98,7 @@ class RunState:
             parts = ("algorithm", "generator", "discriminator")
             network = [line for line in changed if line.split(".")[0] in parts or ".channels:" in line]
             raise checkpoint.CheckpointError(
-                f"{folder} does not fit this run: {'; '.join(network) or str(error).splitlines()[0]}. "
+                f"{folder} does not fit this run: {'; '.join(network) or reason_of(error)}. "
                 "Give the run another name, or --resume none to start afresh"
             ) from None
 

@@ -49,7 +49,8 @@ class Trainer:
         self.dtype = torch.float64 if config.speed.precision == "fp64" else torch.float32
         self.layout = torch.channels_last if config.speed.channels_last else torch.contiguous_format
         self.algorithm = build_algorithm(config).to(accelerator.device, self.dtype, memory_format=self.layout)
-        if config.speed.winograd and not use_winograd(self.algorithm) and config.speed.choice != "auto":
+        changed = use_winograd(self.algorithm) if config.speed.winograd else 0
+        if config.speed.winograd and not changed and config.speed.choice == "plain":
             raise ConfigError(
                 f"speed.winograd: no network here has 3x3 convolutions of {LEAST_CHANNELS} channels; leave it out"
             )

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import errno
 import json
-import os
 import signal
 from itertools import count
 from pathlib import Path
@@ -20,7 +18,7 @@ from cyclegan.training import checkpoint
 from cyclegan.training.journal import read_metrics
 from cyclegan.training.loop import train
 from cyclegan.training.stop import Stopper
-from tests.conftest import merged, write_pictures
+from tests.conftest import full_disk, merged, write_pictures
 from tests.processes import run_training
 from tests.training.test_loop import same_weights
 
@@ -165,11 +163,8 @@ def test_a_run_that_is_stopped_in_its_last_update_says_that_its_score_is_missing
 def test_a_disk_that_is_full_for_cards_and_scores_does_not_end_the_run(
     options: dict, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ):
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr("cyclegan.training.chronicle.save_card", full)
-    monkeypatch.setattr("cyclegan.training.loop.write_scores", full)
+    monkeypatch.setattr("cyclegan.training.chronicle.save_card", full_disk)
+    monkeypatch.setattr("cyclegan.training.loop.write_scores", full_disk)
     run = train(merged(options, **SCORED))
     assert list(scores(run)) == [4, 8, 12, 16] and "not written" in capfd.readouterr().out
 

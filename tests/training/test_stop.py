@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import multiprocessing
 import os
 import signal
@@ -19,7 +18,7 @@ from cyclegan.training import checkpoint
 from cyclegan.training.doctor import Doctor
 from cyclegan.training.journal import read_metrics
 from cyclegan.training.loop import train
-from tests.conftest import merged
+from tests.conftest import full_disk, merged
 from tests.processes import environment, train_command
 from tests.training.test_loop import same_weights
 
@@ -101,11 +100,8 @@ def test_a_signal_to_the_whole_group_stops_in_order_though_workers_get_it_too(op
 def test_a_disk_that_is_full_for_curves_and_sheets_too_does_not_end_the_run(
     options: dict, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ):
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr("cyclegan.training.chronicle.save_atomically", full)
-    monkeypatch.setattr("cyclegan.training.journal.Journal.add", full)
+    monkeypatch.setattr("cyclegan.training.chronicle.save_atomically", full_disk)
+    monkeypatch.setattr("cyclegan.training.journal.Journal.add", full_disk)
     assert same_weights(train(options), train({**options, "name": "again"}))
     assert "not written" in capfd.readouterr().out
 
@@ -120,7 +116,7 @@ def test_a_full_disk_is_said_and_training_goes_on(
         calls.append(path)
         if len(calls) == 3:
             path.write_bytes(b"half")
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            full_disk()
         write(path, state)
 
     monkeypatch.setattr(checkpoint, "_write", full)
@@ -139,10 +135,7 @@ def test_a_state_that_a_full_disk_cuts_short_says_so():
 
 
 def test_a_last_state_that_cannot_be_written_is_an_error(options: dict, monkeypatch: pytest.MonkeyPatch):
-    def full(path: Path, state: dict) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(checkpoint, "_write", full)
+    monkeypatch.setattr(checkpoint, "_write", full_disk)
     with pytest.raises(OSError, match="No space left"):
         train(options)
 
