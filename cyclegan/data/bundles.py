@@ -82,6 +82,8 @@ def _end_to_end(batches: list[Read]) -> Part:
 
 
 def _stacked(images: list[Tensor]) -> Tensor:
-    """(N, C, H, W), channels_last."""
+    """(N, C, H, W), channels_last; one picture as it is."""
+    if len(images) == 1:
+        return images[0].unsqueeze(0)
     pixels = [image.permute(1, 2, 0) for image in images]  # (height, width, channels), as they lie in memory
     return default_collate(pixels).permute(0, 3, 1, 2)  # in a worker, straight into memory that it shares

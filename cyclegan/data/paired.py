@@ -35,7 +35,7 @@ class PairedDataset(UnpairedDataset):
     def _pair(self, draw: Draw, skipped: list[str]) -> dict[str, torch.Tensor]:
         """A pair of which both files are sound; one seed for both, so that all is drawn alike."""
         first, length = self._shuffled(draw, "A"), len(self.files["A"])
-        seed = int(self._random(draw, "A").integers(2**31))
+        seed = self._drawn(draw, "A", "crop")
         for step in range(length):
             paths = {domain: self.files[domain][(first + step) % length] for domain in ("A", "B")}
             try:

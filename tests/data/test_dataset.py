@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -75,8 +76,20 @@ def test_each_a_comes_once_before_any_comes_again(data: Data):
 
 def test_b_is_drawn_at_random_for_each_a(data: Data):
     draws = dataset(data)
-    counts = Counter(int(draws._random(Draw(0, place), "B").integers(4)) for place in range(800))
+    counts = Counter(draws._drawn(Draw(0, place), "B", "picture") % 4 for place in range(800))
     assert set(counts) == {0, 1, 2, 3} and min(counts.values()) > 150
+
+
+def test_draws_for_one_place_have_nothing_to_do_with_those_for_another(data: Data):
+    sources = [dataset(data, seed) for seed in (0, 1)]
+    kinds = [(domain, what) for domain in "AB" for what in ("picture", "crop")]
+    places = [Draw(epoch, place) for epoch in range(3) for place in range(300)]
+    drawn = [[source._drawn(draw, *kind) for draw in places] for source in sources for kind in kinds]
+    bits = np.array(drawn, np.uint64)[..., None] >> np.arange(64, dtype=np.uint64) & np.uint64(1)
+    assert len(np.unique(drawn)) == 8 * 900
+    assert np.abs(bits.mean(axis=(0, 1)) - 0.5).max() < 5 * 0.5 / 7200**0.5
+    between = np.corrcoef(bits.reshape(8, -1))
+    assert np.abs(between - np.eye(8)).max() < 5 / 57600**0.5
 
 
 def test_ordered_pairing_takes_the_same_place_of_both_lists(data: Data):
