@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TESTS := -m pytest -m 'not slow and not gpu' -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: setup demo test oldest lint bench clean
+.PHONY: setup demo test oldest lint bench bench-gpu clean
 
 setup: .venv/ready
 
@@ -42,6 +42,19 @@ bench: setup
 	$(BIN)/python benchmarks/translate.py folder --count 8 --repeats 1
 	$(BIN)/python benchmarks/evaluate.py --sizes 200 --images 8 --turns 1 --json benchmarks/evaluate.json
 	$(BIN)/python benchmarks/algorithms.py --cost --size 128 --iterations 1 --turns 1 --methods cyclegan cut
+
+# What a GPU has to show, in about half an hour; a part that fails leaves the others alone.
+bench-gpu: setup
+	-$(BIN)/python -m pytest -m gpu -q
+	-$(BIN)/python benchmarks/step.py --modes auto bf16 "bf16 channels_last" "compile channels_last" "CUDA graphs" --batch 1 4 16 32 --turns 1 --json benchmarks/step-gpu.json
+	-$(BIN)/python benchmarks/trace.py --mode auto --chrome benchmarks/trace-gpu.json
+	-$(BIN)/python benchmarks/trace.py --mode auto --batch 16
+	-$(BIN)/python benchmarks/data.py --turns 3 --json benchmarks/data-gpu.json
+	-$(BIN)/python benchmarks/scaling.py --speed --width 64 --size 256 --updates 200 --precision bf16
+	-$(BIN)/python benchmarks/translate.py folder --count 200
+	-$(BIN)/python benchmarks/translate.py tiles
+	-$(BIN)/python benchmarks/evaluate.py --images 1000 --json benchmarks/evaluate-gpu.json
+	-$(BIN)/python benchmarks/algorithms.py --cost --iterations 20
 
 clean:
 	rm -rf .venv .venv-oldest build dist *.egg-info

@@ -17,6 +17,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
 from pathlib import Path
 from statistics import median
 
@@ -26,6 +27,7 @@ import torch
 from machine import about
 from PIL import Image
 from reference import CycleGAN, loader
+from step import synchronize
 
 from cyclegan.algorithms import complete_config
 from cyclegan.config import Config, load_config
@@ -33,6 +35,7 @@ from cyclegan.data.bundles import MOST
 from cyclegan.data.dataset import EpochBatches, UnpairedDataset, epoch_length, new_loader
 from cyclegan.data.delivery import new_delivery
 from cyclegan.data.folders import find_split
+from cyclegan.training.auto import with_speed
 from cyclegan.training.launch import new_accelerator
 from cyclegan.training.trainer import Trainer
 
@@ -122,10 +125,11 @@ def dataset(mode: str, batch: int, options: argparse.Namespace) -> tuple[Unpaire
     return UnpairedDataset(files, data, seed=0), epoch_length(files, "max")
 
 
-def config_of(options: argparse.Namespace, batch: int = 1, cache: Path | bool = False) -> Config:
+def config_of(options: argparse.Namespace, batch: int = 1, cache: Path | bool = False, speed: str = "plain") -> Config:
     return load_config(
         {
             "name": "loader",
+            "speed": speed,
             "data": {"root": options.root, "cache": cache},
             "training": {"batch_size": batch},
             "generator": {"name": "resnet", "width": options.width},
@@ -175,30 +179,44 @@ def settle() -> None:
 
 
 def waiting(options: argparse.Namespace) -> list[dict]:
-    """How much of the time real updates wait for the next batch on the device, with one worker."""
-    rows, device = [], torch.device(options.device)
-    with new_accelerator(complete_config(config_of(options))) as accelerator:
-        ours = Trainer(complete_config(config_of(options)), accelerator)
+    """How much of the time real updates wait for the next batch on the device, with one worker.
+
+    On a CPU by the clock around each batch. On a GPU the program runs ahead, and what it waits the GPU may not notice:
+    there by how much longer the updates take than as many with one batch that is on the device already.
+    """
+    rows, device, batch_size = [], torch.device(options.device), options.batch[0]
+    config = with_speed(complete_config(config_of(options, batch_size, speed="auto")), device, "none")[0]
+    with new_accelerator(config) as accelerator:
+        ours = Trainer(config, accelerator)
         plain = CycleGAN(device, options.width)
-        for mode in MODES:
-            batches, deliver = source(mode, 1, 1, options)
-            waited, began = 0.0, time.perf_counter()
-            for i in range(options.steps + 1):
-                asked = time.perf_counter()
-                batch = deliver(next(batches))
-                if i:
-                    waited += time.perf_counter() - asked
-                else:
-                    began = time.perf_counter()  # workers are up
-                if mode == "reference":
-                    plain.step(batch["A"], batch["B"])
-                else:
-                    ours.update(batch, 1.0)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            seconds = time.perf_counter() - began
-            rows.append({"mode": mode, "waits": waited / seconds, "pairs/s": options.steps / seconds})
+        updates = dict.fromkeys(MODES, lambda batch: ours.update(batch, 1.0))
+        updates["reference"] = lambda batch: plain.step(batch["A"], batch["B"])
+        for mode, update in updates.items():
+            batches, deliver = source(mode, batch_size, 1, options)
+            batch = deliver(next(batches))  # workers are up
+            for _ in range(1 if device.type == "cpu" else 10):
+                update(dict(batch))
+            synchronize(device)
+            waited, seconds = stepped(update, batches, deliver, options.steps, device)
+            if device.type != "cpu":
+                _, alone = stepped(update, repeat(batch), dict, options.steps, device)
+                waited = max(0.0, seconds - alone)
+            rows.append({"mode": mode, "waits": waited / seconds, "pairs/s": batch_size * options.steps / seconds})
     return rows
+
+
+def stepped(
+    update: Callable, batches: Batches, deliver: Callable, steps: int, device: torch.device
+) -> tuple[float, float]:
+    """Seconds in which the program waited for batches, and in all."""
+    waited, began = 0.0, time.perf_counter()
+    for _ in range(steps):
+        asked = time.perf_counter()
+        batch = deliver(next(batches))
+        waited += time.perf_counter() - asked
+        update(batch)
+    synchronize(device)
+    return waited, time.perf_counter() - began
 
 
 if __name__ == "__main__":

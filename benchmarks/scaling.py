@@ -30,7 +30,8 @@ SET = HERE.parent / "datasets" / "flat2fluent3d"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
+    most = torch.cuda.device_count() or 4  # of GPUs, a process has one
+    parser.add_argument("--processes", type=int, nargs="+", default=[n for n in (1, 2, 4, 8) if n <= most])
     parser.add_argument("--updates", type=int, default=50, help="(%(default)s)")
     parser.add_argument("--size", type=int, default=32, help="pixels a side (%(default)s)")
     parser.add_argument("--width", type=int, default=8, help="of the networks (%(default)s)")

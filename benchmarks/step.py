@@ -4,10 +4,12 @@
     python benchmarks/step.py --modes auto float32 bf16 compile --device cuda --batch 1 4 16 32
 
 `auto` is what `speed: auto` chooses here. The JSON has a row for each size, batch and mode, and at its top what the
-first of ours says. `ratio` is ours over the reference, in images (pairs) a second: the median over the turns of
-neighbours in time, so a busy machine slows both; `CPU ratio` is the same of processor seconds, which neighbours
-disturb less. Each turn runs in a process of its own, whose peak memory is told above that of loading the code. Ours
-keeps what memory it frees, as train.py does.
+first of ours says; it is written anew with every row. `ratio` is ours over the reference, in images (pairs) a second:
+the median over the turns of neighbours in time, so a busy machine slows both; `CPU ratio` is the same of processor
+seconds, which neighbours disturb less. On a CPU the fastest step of a turn counts. On a GPU, where the program runs
+ahead of what is computed, all of them do, with one wait at the end. Each turn runs in a process of its own, whose peak
+memory is told above that of loading the code; one that fails, as for want of memory, leaves its reason in the table.
+Ours keeps what memory it frees, as train.py does.
 Work is counted as the reference's: 6 generator passes and 6 discriminator passes a pair, backward twice a forward.
 """
 
@@ -16,9 +18,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -60,65 +64,95 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="pairs a step (%(default)s)")
     parser.add_argument("--modes", nargs="+", default=["auto"], choices=list(MODES)[1:])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--steps", type=int, default=3, help="of a turn, after one to warm up (%(default)s)")
+    parser.add_argument("--steps", type=int, help="of a turn (on a CPU 3, on a GPU 20)")
+    parser.add_argument("--warm", type=int, help="steps before them (on a CPU 1, on a GPU 10)")
     parser.add_argument("--turns", type=int, default=3, help="of each (%(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of a CPU (%(default)s)")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)  # mode, size, batch: one turn
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    on_cpu = torch.device(options.device).type == "cpu"
+    options.steps = options.steps or (3 if on_cpu else 20)
+    options.warm = options.warm or (1 if on_cpu else 10)
     if options.one:
         mode, size, batch = options.one
         print(json.dumps(one(mode, int(size), int(batch), options)))
         return
-    rows = [row for size in options.size for batch in options.batch for row in compare(size, batch, options)]
-    peak = matrix_peak(torch.device(options.device))
-    for row in rows:
-        row["of the peak"] = row["TFLOP/s"] / peak
+    peak, rows = matrix_peak(torch.device(options.device)), []
     print(f"{machine(options.threads, options.device)}; products of bf16 matrices run at {peak:.3g} TFLOP/s")
     print(f"auto: {settings('auto', torch.device(options.device)).speed!r}")
     print("| size | batch | | ms a step | images/s | ratio | CPU ratio | peak MiB | TFLOP/s | of the peak |")
-    print("|" + "---|" * 10)
-    for row in rows:
-        print(
-            f"| {row['size']} | {row['batch']} | {row['mode']} | {row['ms']:.0f} | {row['images/s']:.3g} | "
-            f"{row['ratio']:.2f} | {row['CPU ratio']:.2f} | {row['MiB']:.0f} | {row['TFLOP/s']:.3g} | "
-            f"{row['of the peak']:.0%} |"
-        )
-    if options.json:
-        ours = next(row for row in rows if row["mode"] != "reference")
-        results = {**about(options.threads, options.device), "bf16 matrix peak, TFLOP/s": peak, **ours, "rows": rows}
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
+    print("|" + "---|" * 10, flush=True)
+    for size in options.size:
+        for batch in options.batch:
+            for row in compare(size, batch, options):
+                print(line(row, peak), flush=True)
+                rows.append(row)
+            if options.json:
+                save(rows, peak, options)
+
+
+def save(rows: list[dict], peak: float, options: argparse.Namespace) -> None:
+    ours = next((row for row in rows if row["mode"] != "reference" and "ratio" in row), {})
+    results = {**about(options.threads, options.device), "bf16 matrix peak, TFLOP/s": peak, **ours, "rows": rows}
+    options.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def line(row: dict, peak: float) -> str:
+    """Of the table, once more than what JSON has: the share of the peak."""
+    start = f"| {row['size']} | {row['batch']} | {row['mode']} | "
+    if "failed" in row:
+        return start + f"{row['failed']} |" + " |" * 6
+    row["of the peak"] = row["TFLOP/s"] / peak
+    ratios = " | ".join(f"{row[name]:.2f}" if name in row else "" for name in ("ratio", "CPU ratio"))
+    return (
+        f"{start}{row['ms']:.0f} | {row['images/s']:.3g} | {ratios} | {row['MiB']:.0f} | {row['TFLOP/s']:.3g} | "
+        f"{row['of the peak']:.0%} |"
+    )
 
 
 def compare(size: int, batch: int, options: argparse.Namespace) -> list[dict]:
-    modes = ["reference", *options.modes]
-    turns = [{mode: in_a_process(mode, size, batch, options) for mode in modes} for _ in range(options.turns)]
-    work = 2e-12 * batch * pair_macs(size)
-    rows = []
-    for mode in modes:
-        seconds = median(turn[mode]["seconds"] for turn in turns)
-        ratios = {
-            name: median(turn["reference"][kind] / turn[mode][kind] for turn in turns)
-            for name, kind in (("ratio", "seconds"), ("CPU ratio", "CPU seconds"))
-        }
-        memory = max(turn[mode]["MiB"] for turn in turns)
-        rows.append(
-            {"size": size, "batch": batch, "mode": mode, "ms": 1000 * seconds, "images/s": batch / seconds}
-            | {**ratios, "MiB": memory, "TFLOP/s": work / seconds}
-        )
+    turns: dict[str, list[dict]] = {mode: [] for mode in ["reference", *options.modes]}
+    failed: dict[str, str] = {}
+    for _ in range(options.turns):
+        for mode in (mode for mode in turns if mode not in failed):
+            try:
+                turns[mode].append(in_a_process(mode, size, batch, options))
+            except RuntimeError as error:
+                failed[mode] = str(error)
+    work, rows = 2e-12 * batch * pair_macs(size), []
+    for mode, done in turns.items():
+        row = {"size": size, "batch": batch, "mode": mode}
+        if mode in failed:
+            rows.append(row | {"failed": failed[mode]})
+            continue
+        seconds = median(turn["seconds"] for turn in done)
+        row |= {"ms": 1000 * seconds, "images/s": batch / seconds, "TFLOP/s": work / seconds}
+        row |= {"MiB": max(turn["MiB"] for turn in done)}
+        if "reference" not in failed:
+            pairs = list(zip(turns["reference"], done, strict=True))
+            row["ratio"] = median(plain["seconds"] / ours["seconds"] for plain, ours in pairs)
+            row["CPU ratio"] = median(plain["CPU seconds"] / ours["CPU seconds"] for plain, ours in pairs)
+        rows.append(row)
     return rows
 
 
 def in_a_process(mode: str, size: int, batch: int, options: argparse.Namespace) -> dict[str, float]:
+    """One turn. Raises RuntimeError with the reason in a few words; all of it goes to stderr."""
     command = [sys.executable, __file__, "--one", mode, str(size), str(batch), "--device", options.device]
-    command += ["--steps", str(options.steps), "--threads", str(options.threads)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    command += ["--steps", str(options.steps), "--warm", str(options.warm), "--threads", str(options.threads)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    print(done.stderr, file=sys.stderr)
+    if done.returncode == -signal.SIGKILL or "out of memory" in done.stderr.lower():
+        raise RuntimeError("out of memory")
+    raise RuntimeError(done.stderr.strip().splitlines()[-1][:80])
 
 
 def one(mode: str, size: int, batch: int, options: argparse.Namespace) -> dict[str, float]:
-    """Seconds of the fastest step of a turn, by the clock and of all processors, and MiB."""
+    """Seconds of a step, by the clock and of all processors, and MiB."""
     if mode != "reference":
         keep_freed_memory()  # as train.py does
     device = torch.device(options.device)
@@ -127,14 +161,24 @@ def one(mode: str, size: int, batch: int, options: argparse.Namespace) -> dict[s
     before = peak_memory(device)
     if mode == "reference":
         plain = CycleGAN(device)
-        times = [timed(lambda: plain.step(pictures["A"], pictures["B"]), device) for _ in range(1 + options.steps)]
+        seconds, busy = of_a_step(lambda: plain.step(pictures["A"], pictures["B"]), device, options)
     else:
         config = settings(mode, device)
         with new_accelerator(config) as accelerator:
             trainer = Trainer(config, accelerator)
-            times = [timed(lambda: trainer.update(dict(pictures), 1.0), device) for _ in range(1 + options.steps)]
-    seconds, processor_seconds = map(min, zip(*times[1:], strict=True))
-    return {"seconds": seconds, "CPU seconds": processor_seconds, "MiB": peak_memory(device) - before}
+            seconds, busy = of_a_step(lambda: trainer.update(dict(pictures), 1.0), device, options)
+    return {"seconds": seconds, "CPU seconds": busy, "MiB": peak_memory(device) - before}
+
+
+def of_a_step(step: Callable, device: torch.device, options: argparse.Namespace) -> tuple[float, float]:
+    """Seconds by the clock and of all processors: of the fastest step on a CPU, of each in the mean on a GPU."""
+    for _ in range(options.warm):
+        step()
+    synchronize(device)
+    if device.type == "cpu":
+        return tuple(map(min, zip(*(timed(step, device) for _ in range(options.steps)), strict=True)))
+    whole = timed(lambda: [step() for _ in range(options.steps)], device)
+    return whole[0] / options.steps, whole[1] / options.steps
 
 
 def settings(mode: str, device: torch.device) -> Config:
@@ -142,7 +186,7 @@ def settings(mode: str, device: torch.device) -> Config:
     return with_speed(complete_config(load_config(options)), device, "none")[0]
 
 
-def timed(step: Any, device: torch.device) -> tuple[float, float]:
+def timed(step: Callable, device: torch.device) -> tuple[float, float]:
     """Seconds by the clock and of all processors."""
     began, busy = time.perf_counter(), time.process_time()
     step()

@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1, help="pairs a step (%(default)s)")
     parser.add_argument("--mode", default="auto", choices=list(MODES)[1:])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--steps", type=int, default=3, help="that are traced, after three to warm up (%(default)s)")
+    parser.add_argument("--steps", type=int, default=3, help="that are traced, after some to warm up (%(default)s)")
     parser.add_argument("--rows", type=int, default=15, help="of the table (%(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of a CPU (%(default)s)")
     parser.add_argument("--chrome", type=Path, help="where the whole trace goes, JSON")
@@ -45,7 +45,7 @@ def main() -> None:
     config = settings(options.mode, device)
     with new_accelerator(config) as accelerator:
         trainer = Trainer(config, accelerator)
-        for _ in range(3):
+        for _ in range(10 if gpu else 3):
             trainer.update(dict(pictures), 1.0)
         synchronize(device)
         with profile(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * gpu]) as traced:

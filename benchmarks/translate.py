@@ -1,12 +1,13 @@
 """Speed of folders, deviations and speed of export formats, memory of tiles: `python benchmarks/translate.py PART`.
 
 Prints a table and writes benchmarks/translate-PART.json. The weights are random: none of the numbers depends on them,
-except deviations, for which --source takes a trained generator.
+except deviations, for which --source takes a trained generator. Export formats run on the CPU whatever --device says.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import subprocess
@@ -19,11 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import about
+from machine import about, peak_memory
 from PIL import Image
 from torch import nn
 
 from cyclegan import load_generator
+from cyclegan.devices import default_device
 from cyclegan.heap import keep_freed_memory
 from cyclegan.inference.export import SUFFIXES, Options, export, open_exported, verify
 from cyclegan.inference.files import translate_files
@@ -48,6 +50,7 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="+", default=[2048, 4096, 8192, 16384], help="tiles, files: pixels")
     parser.add_argument("--mode", choices=["exact", "thumbnail", "never"], default="exact", help="tiles, files")
     parser.add_argument("--format", choices=["png", "tif", "jpg"], default="png", help="files (%(default)s)")
+    parser.add_argument("--device", default=default_device(), help="%(default)s")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()  # as the command does; a plain loop beside it gains as well
@@ -55,7 +58,7 @@ def main() -> None:
         print(json.dumps(_tile(options)))
         return
     rows = PARTS[options.part](options)
-    where = about(options.threads)
+    where = about(options.threads, "cpu" if options.part == "formats" else options.device)
     print(where["machine"])
     for row in rows:
         print(
@@ -82,19 +85,22 @@ def folder(options: argparse.Namespace) -> list[dict]:
     with tempfile.TemporaryDirectory() as name:
         source = Path(name) / "in"
         _pictures(source, options.count)
-        ways: dict[str, Callable[[Path], None]] = {"plain loop fp32": lambda out: _plain_loop(generator, source, out)}
+        plain = copy.deepcopy(generator).to(options.device)
+        ways: dict[str, Callable[[Path], None]] = {
+            "plain loop fp32": lambda out: _plain_loop(plain, source, out, options.device)
+        }
         for precision in ("fp32", "bf16"):
-            translator = Translator(generator, precision=precision)
+            translator = Translator(generator, options.device, precision)
             ways[f"translate {precision}"] = lambda out, translator=translator: _translate(translator, source, out)
         best = _in_turns(ways, options.repeats, Path(name))
-    plain = best["plain loop fp32"]
+    first = best["plain loop fp32"]
     return [
         {
             "way": way,
             "images/s": options.count / seconds,
-            "ratio": plain[0] / seconds,
+            "ratio": first[0] / seconds,
             "CPU seconds an image": cpu / options.count,
-            "CPU ratio": plain[1] / cpu,
+            "CPU ratio": first[1] / cpu,
         }
         for way, (seconds, cpu) in best.items()
     ]
@@ -121,12 +127,12 @@ def _pictures(folder: Path, count: int) -> None:
 
 
 @torch.no_grad()
-def _plain_loop(generator: nn.Module, source: Path, out: Path) -> None:
+def _plain_loop(generator: nn.Module, source: Path, out: Path, device: str) -> None:
     out.mkdir()
     for path in sorted(source.iterdir()):
         pixels = np.array(Image.open(path).convert("RGB"))
         image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()[None].float() / 127.5 - 1
-        result = ((generator(image)[0] + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        result = ((generator(image.to(device))[0] + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         Image.fromarray(result).save(out / path.name)
 
 
@@ -170,6 +176,7 @@ def formats(options: argparse.Namespace) -> list[dict]:
 def tiles(options: argparse.Namespace) -> list[dict]:
     """Peak memory and time by side; every picture in a process of its own, on the disk at both ends."""
     keep = ["--width", str(options.width), "--blocks", str(options.blocks), "--threads", str(options.threads)]
+    keep += ["--device", options.device]
     rows = []
     for side in options.sides:
         command = [sys.executable, __file__, "tile", "--sides", str(side), "--mode", options.mode, *keep]
@@ -179,7 +186,7 @@ def tiles(options: argparse.Namespace) -> list[dict]:
 
 
 def _tile(options: argparse.Namespace) -> dict:
-    generator, (side,) = Translator(_generator(options), precision="fp32").exact, options.sides
+    generator, (side,) = Translator(_generator(options), options.device, "fp32").exact, options.sides
     with tempfile.TemporaryDirectory() as name:
         pixels, out = (np.memmap(Path(name) / way, np.uint8, "w+", shape=(side, side, 3)) for way in ("in", "out"))
         band = np.random.default_rng(0).integers(0, 256, (64, side, 3), dtype=np.uint8)
@@ -189,11 +196,13 @@ def _tile(options: argparse.Namespace) -> dict:
         with _Peak() as peak:
             began = time.perf_counter()
             if options.mode == "never":
-                translate_tensor(generator, torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None] / 127.5 - 1)
+                image = torch.from_numpy(np.array(pixels)).to(options.device).permute(2, 0, 1)[None] / 127.5 - 1
+                translate_tensor(generator, image).cpu()
             else:
-                translate_tiled(generator, pixels, Tiling(options.mode), out=out)
+                translate_tiled(generator, pixels, Tiling(options.mode), torch.device(options.device), out)
             seconds = time.perf_counter() - began
-    return {"side": side, "mode": options.mode, "MiB": (peak.most - before) / 2**20, "seconds": seconds}
+    row = {"side": side, "mode": options.mode, "MiB": (peak.most - before) / 2**20, "seconds": seconds}
+    return row | ({"GPU MiB": peak_memory(options.device)} if options.device.startswith("cuda") else {})
 
 
 def _bytes(kind: str = "RssAnon", process: int | str = "self") -> int:
@@ -240,7 +249,7 @@ def files(options: argparse.Namespace) -> list[dict]:
             fast = {"compress_level": 1} if options.format == "png" else {}
             coarse.resize((side, side), Image.Resampling.BICUBIC).save(given, **fast)
             arguments = [source, given, "-o", result, "--tiles", options.mode]
-            arguments += ["--tile-above", "65536", "--max-pixels", "0"]
+            arguments += ["--tile-above", "65536", "--max-pixels", "0", "--device", options.device]
             began = time.perf_counter()
             peaks = _peaks_of(["-m", "cyclegan", "translate", *map(str, arguments), "--precision", "fp32"], options)
             tiny = tiny or peaks
