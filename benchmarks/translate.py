@@ -27,10 +27,10 @@ from torch import nn
 from cyclegan import load_generator
 from cyclegan.devices import default_device
 from cyclegan.heap import keep_freed_memory
-from cyclegan.inference.export import SUFFIXES, Options, export, open_exported, verify
+from cyclegan.inference.checkpoints.generator_file import save_generator
+from cyclegan.inference.deployment.export import SUFFIXES, Options, export, open_exported, verify
 from cyclegan.inference.files import translate_files
-from cyclegan.inference.generator_file import save_generator
-from cyclegan.inference.tiles import Tiling, translate_tiled
+from cyclegan.inference.tiling.tiles import Tiling, translate_tiled
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.inference.translator import Translator
 from cyclegan.inference.work_list import plan

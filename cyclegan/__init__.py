@@ -13,7 +13,7 @@ import importlib
 _HOMES = {
     "load_config": "cyclegan.config",
     "train": "cyclegan.training.loop",
-    "load_generator": "cyclegan.inference.generator_file",
+    "load_generator": "cyclegan.inference.checkpoints.generator_file",
     "translate": "cyclegan.inference.files",
     "evaluate": "cyclegan.evaluation.evaluator",
     "stylize": "cyclegan.neural_style",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cyclegan.inference.convert import ConvertError, from_reference, is_reference, to_reference
+from cyclegan.inference.checkpoints.convert import ConvertError, from_reference, is_reference, to_reference
 from cyclegan.inference.source_arguments import add_source
 
 SUMMARY = "turn runs into files of the reference implementation, and those into ours"

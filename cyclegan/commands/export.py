@@ -9,9 +9,9 @@ from pathlib import Path
 from torch import nn
 
 from cyclegan.arguments import flag, given
-from cyclegan.inference.export import SIZES, SUFFIXES, Options, export, verify, worst
-from cyclegan.inference.exported import ExportError
-from cyclegan.inference.hub import read_metrics, write_hub_folder
+from cyclegan.inference.deployment.export import SIZES, SUFFIXES, Options, export, verify, worst
+from cyclegan.inference.deployment.exported import ExportError
+from cyclegan.inference.deployment.hub import read_metrics, write_hub_folder
 from cyclegan.inference.source_arguments import add_source, add_style, load_source
 
 SUMMARY = "write a generator for other programs: torch.export, ONNX, TorchScript, safetensors, Hugging Face"

@@ -37,7 +37,7 @@ from cyclegan.evaluation.published import PROTOCOLS as PUBLISHED_PROTOCOLS
 from cyclegan.evaluation.published import PUBLISHED
 from cyclegan.evaluation.ranks import rank_and_world
 from cyclegan.evaluation.statistics import EvaluationError
-from cyclegan.inference.generator_file import DIRECTIONS
+from cyclegan.inference.checkpoints.generator_file import DIRECTIONS
 from cyclegan.networks.backbones import BACKBONES
 
 SUMMARY = "measure how close translations are to real pictures: FID, KID and more, with their protocol"

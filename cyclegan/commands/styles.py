@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cyclegan.arguments import seed, whole_number
 from cyclegan.devices import default_device, usable_device
-from cyclegan.inference.generator_file import DIRECTIONS, load_generator
+from cyclegan.inference.checkpoints.generator_file import DIRECTIONS, load_generator
 from cyclegan.inference.style_grid import draws, read_contents, walk
 from cyclegan.inference.styling import read_style
 from cyclegan.inference.work_list import keep_apart

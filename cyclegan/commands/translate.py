@@ -15,7 +15,7 @@ from cyclegan.devices import default_device
 from cyclegan.inference.files import PIXELS, translate_files
 from cyclegan.inference.picture_files import FORMATS, Picture, pixel_limit, read_picture, write_picture
 from cyclegan.inference.source_arguments import add_source, add_style, add_styling, styled_source
-from cyclegan.inference.tiles import Tiling
+from cyclegan.inference.tiling.tiles import Tiling
 from cyclegan.inference.translator import Translator
 from cyclegan.inference.work_list import KEEP, WorkListError, check_format, keep_apart, plan, with_masks, with_regions
 from cyclegan.whole_files import open_replacing

@@ -20,7 +20,7 @@ from cyclegan.errors import UserError
 from cyclegan.evaluation.counterparts import counterparts
 from cyclegan.evaluation.features import Pictures
 from cyclegan.evaluation.sides import pictures_of
-from cyclegan.inference.generator_file import load_generator
+from cyclegan.inference.checkpoints.generator_file import load_generator
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.losses import within
 from cyclegan.networks.styled import StyledGenerator

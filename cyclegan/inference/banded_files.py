@@ -18,7 +18,7 @@ from PIL import Image
 from cyclegan.data.images import ImageError, deep_layers, shallow_layers
 from cyclegan.inference.exif import about, add_to_tiff, splice
 from cyclegan.inference.picture_files import CLEAR_FORMATS, Picture
-from cyclegan.inference.scratch import release, scratch_array
+from cyclegan.inference.tiling.scratch import release, scratch_array
 
 if TYPE_CHECKING:
     from pyvips import Image as Bands

@@ -22,7 +22,7 @@ from cyclegan.data.images import ImageError
 from cyclegan.data.masks import read_mask
 from cyclegan.devices import default_device
 from cyclegan.errors import reason_of
-from cyclegan.inference.exported import open_generator
+from cyclegan.inference.deployment.exported import open_generator
 from cyclegan.inference.large_files import translate_large
 from cyclegan.inference.picture_files import (
     FORMATS,
@@ -38,7 +38,7 @@ from cyclegan.inference.picture_files import (
     write_picture,
 )
 from cyclegan.inference.styling import Colours, StylePicture, several, styled
-from cyclegan.inference.tiles import Tiling
+from cyclegan.inference.tiling.tiles import Tiling
 from cyclegan.inference.translator import Precision, Translator
 from cyclegan.inference.work_list import Job, WorkListError, keep_apart, plan, with_regions
 from cyclegan.whole_files import open_replacing

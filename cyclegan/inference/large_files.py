@@ -15,7 +15,7 @@ from cyclegan.data.masks import check_size, read_mask
 from cyclegan.inference.banded_files import WRITTEN, is_plain, open_banded, read_banded, rows_of, vips, write_banded
 from cyclegan.inference.exif import JPEG_HOLDS
 from cyclegan.inference.picture_files import DEEP_FORMATS, FORMATS, Picture, count_pixels, pasted, with_bits
-from cyclegan.inference.scratch import release, scratch_array
+from cyclegan.inference.tiling.scratch import release, scratch_array
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.inference.translator import Translator
 from cyclegan.inference.work_list import Job

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from cyclegan.inference.exported import open_generator
-from cyclegan.inference.generator_file import DIRECTIONS, load_generator
+from cyclegan.inference.checkpoints.generator_file import DIRECTIONS, load_generator
+from cyclegan.inference.deployment.exported import open_generator
 from cyclegan.inference.styling import CHOICES as COLOURS
 from cyclegan.inference.styling import Styling, styled
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cyclegan.data.images import find_images, read_image, to_tensor
-from cyclegan.inference.generator_file import GeneratorFileError
+from cyclegan.inference.checkpoints.generator_file import GeneratorFileError
 from cyclegan.inference.styling import check_styles, refuse_exported
 from cyclegan.inference.translate import pad_for
 from cyclegan.networks.styled import Code, StyledGenerator, mixed

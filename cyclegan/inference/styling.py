@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cyclegan.data.images import ImageError, read_image, to_tensor
+from cyclegan.inference.checkpoints.generator_file import GeneratorFileError
 from cyclegan.inference.colour import brightness_matched, luminance, recoloured, with_luminance
-from cyclegan.inference.generator_file import GeneratorFileError
 from cyclegan.inference.picture_files import picture_of
 from cyclegan.inference.translate import pad_for, translate_tensor
 from cyclegan.networks import GENERATORS

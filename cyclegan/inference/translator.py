@@ -22,10 +22,10 @@ from cyclegan.devices import (
     whole_float32,
 )
 from cyclegan.heap import give_back_freed_memory
-from cyclegan.inference.exported import ExportedGenerator
+from cyclegan.inference.deployment.exported import ExportedGenerator
 from cyclegan.inference.picture_files import Picture
 from cyclegan.inference.styling import Styling
-from cyclegan.inference.tiles import Tiling, TilingError, to_pixels, translate_tiled
+from cyclegan.inference.tiling.tiles import Tiling, TilingError, to_pixels, translate_tiled
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.networks.winograd import use_winograd
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from cyclegan.config import Config
 from cyclegan.evaluation.ranks import on_first_rank
-from cyclegan.inference.generator_file import save_generator
+from cyclegan.inference.checkpoints.generator_file import save_generator
 
 
 def save_generators(config: Config, generators: Mapping[str, nn.Module], images: int) -> None:

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from cyclegan.algorithms import Parts, build_algorithm, parts_of
 from cyclegan.config import Config, ConfigError
 from cyclegan.heap import give_back_freed_memory
-from cyclegan.inference.initial import Start, init_from
+from cyclegan.inference.checkpoints.initial import Start, init_from
 from cyclegan.networks.diffaugment import adaptive
 from cyclegan.networks.winograd import LEAST_CHANNELS, use_winograd
 from cyclegan.training import checkpoint

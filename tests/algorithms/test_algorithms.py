@@ -14,8 +14,8 @@ from cyclegan.algorithms import Algorithm, algorithms, build_algorithm, parts_of
 from cyclegan.config import load_config
 from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.split import translate_split
-from cyclegan.inference.export import export, verify, worst
-from cyclegan.inference.generator_file import load_generator
+from cyclegan.inference.checkpoints.generator_file import load_generator
+from cyclegan.inference.deployment.export import export, verify, worst
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.networks import DISCRIMINATORS
 from cyclegan.networks.diffaugment import DiffAugment

@@ -25,7 +25,7 @@ from cyclegan.evaluation.pairs import pairs_by_name
 from cyclegan.evaluation.sides import pictures_of
 from cyclegan.evaluation.split import translate_split
 from cyclegan.evaluation.statistics import EvaluationError
-from cyclegan.inference.generator_file import GeneratorFileError, load_generator, save_generator
+from cyclegan.inference.checkpoints.generator_file import GeneratorFileError, load_generator, save_generator
 from cyclegan.networks import build_generator
 from cyclegan.networks.initialize import initialize
 from tests.conftest import write_pictures

@@ -4,10 +4,10 @@ from torch import nn
 
 from cyclegan import commands
 from cyclegan.commands import convert as command
-from cyclegan.inference.convert import from_reference, to_reference
-from cyclegan.inference.generator_file import load_generator, save_generator
-from cyclegan.inference.initial import InitialError, init_from
-from cyclegan.inference.reference_files import ReferenceFileError
+from cyclegan.inference.checkpoints.convert import from_reference, to_reference
+from cyclegan.inference.checkpoints.generator_file import load_generator, save_generator
+from cyclegan.inference.checkpoints.initial import InitialError, init_from
+from cyclegan.inference.checkpoints.reference_files import ReferenceFileError
 from cyclegan.networks import DISCRIMINATORS, build_generator
 
 SMALL = {"name": "resnet", "width": 4, "blocks": 2}

@@ -7,12 +7,12 @@ from PIL import Image
 
 from cyclegan import commands
 from cyclegan.commands import export as command
-from cyclegan.inference import export as exporting
-from cyclegan.inference import exported
-from cyclegan.inference.deployed import Deployed, resized
-from cyclegan.inference.export import ExportError, Options, export, open_exported, verify, worst
-from cyclegan.inference.generator_file import load_generator, save_generator
-from cyclegan.inference.hub import HubError, TranslationModel, write_hub_folder
+from cyclegan.inference.checkpoints.generator_file import load_generator, save_generator
+from cyclegan.inference.deployment import export as exporting
+from cyclegan.inference.deployment import exported
+from cyclegan.inference.deployment.deployed import Deployed, resized
+from cyclegan.inference.deployment.export import ExportError, Options, export, open_exported, verify, worst
+from cyclegan.inference.deployment.hub import HubError, TranslationModel, write_hub_folder
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.networks import build_generator
 from cyclegan.networks.initialize import initialize

@@ -14,11 +14,11 @@ from PIL import Image
 from cyclegan import load_generator, translate
 from cyclegan.commands import export, run
 from cyclegan.commands import translate as command
-from cyclegan.inference.export import ExportError, Options, verify, worst
-from cyclegan.inference.export import export as write
-from cyclegan.inference.exported import open_exported, read_contract
-from cyclegan.inference.generator_file import GeneratorFileError, save_generator
-from cyclegan.inference.tiles import Tiling, TilingError
+from cyclegan.inference.checkpoints.generator_file import GeneratorFileError, save_generator
+from cyclegan.inference.deployment.export import ExportError, Options, verify, worst
+from cyclegan.inference.deployment.export import export as write
+from cyclegan.inference.deployment.exported import open_exported, read_contract
+from cyclegan.inference.tiling.tiles import Tiling, TilingError
 from cyclegan.networks import build_generator
 from cyclegan.networks.initialize import initialize
 from tests.conftest import write_pictures

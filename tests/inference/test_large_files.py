@@ -5,13 +5,14 @@ import pytest
 from PIL import Image, ImageCms
 
 from cyclegan.data.images import ImageError
-from cyclegan.inference import banded_files, files, large_files, scratch
+from cyclegan.inference import banded_files, files, large_files
 from cyclegan.inference.banded_files import open_banded, read_banded, write_banded
 from cyclegan.inference.exif import about, png_chunk
 from cyclegan.inference.files import translate_files
 from cyclegan.inference.picture_files import Picture, read_picture, write_picture
-from cyclegan.inference.scratch import ScratchError, release, scratch_array
-from cyclegan.inference.tiles import Tiling
+from cyclegan.inference.tiling import scratch
+from cyclegan.inference.tiling.scratch import ScratchError, release, scratch_array
+from cyclegan.inference.tiling.tiles import Tiling
 from cyclegan.inference.translator import Translator
 from cyclegan.inference.work_list import Job
 from tests.inference.test_translate_files import generator, main, noise, save, source  # noqa: F401

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from cyclegan.inference.exported import open_generator
-from cyclegan.inference.generator_file import GeneratorFileError, load_generator, save_generator
+from cyclegan.inference.checkpoints.generator_file import GeneratorFileError, load_generator, save_generator
+from cyclegan.inference.deployment.exported import open_generator
 from cyclegan.networks import build_generator
 
 RESNETS = [

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from cyclegan.commands import run, styles
-from cyclegan.inference.generator_file import GeneratorFileError, load_generator, save_generator
+from cyclegan.inference.checkpoints.generator_file import GeneratorFileError, load_generator, save_generator
 from cyclegan.inference.style_grid import draws, read_contents, walk
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.networks import build_generator

@@ -17,10 +17,10 @@ from cyclegan.commands import run
 from cyclegan.commands import translate as command
 from cyclegan.data.images import ImageError
 from cyclegan.inference import colour
+from cyclegan.inference.checkpoints.generator_file import GeneratorFileError, save_generator
 from cyclegan.inference.colour import brightness_matched, recoloured
-from cyclegan.inference.generator_file import GeneratorFileError, save_generator
 from cyclegan.inference.styling import read_style, shares_of
-from cyclegan.inference.tiles import Tiling, TilingError
+from cyclegan.inference.tiling.tiles import Tiling, TilingError
 from cyclegan.losses.structure import luminance
 from cyclegan.networks import build_generator
 from cyclegan.networks.initialize import initialize

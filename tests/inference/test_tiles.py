@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from cyclegan.data.images import ImageError, to_tensor
-from cyclegan.inference import scratch, stages
-from cyclegan.inference.shared_norms import with_statistics_of
-from cyclegan.inference.tiles import Tiling, TilingError, to_pixels, translate_tiled
+from cyclegan.inference.tiling import scratch, stages
+from cyclegan.inference.tiling.shared_norms import with_statistics_of
+from cyclegan.inference.tiling.tiles import Tiling, TilingError, to_pixels, translate_tiled
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.networks import build_generator
 from cyclegan.networks.initialize import initialize

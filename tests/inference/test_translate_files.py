@@ -15,10 +15,10 @@ from PIL import Image
 from cyclegan import commands, devices
 from cyclegan.commands import translate as command
 from cyclegan.data.images import EXTENSIONS, ImageError
+from cyclegan.inference.checkpoints.generator_file import load_generator, save_generator
 from cyclegan.inference.files import translate
-from cyclegan.inference.generator_file import load_generator, save_generator
 from cyclegan.inference.picture_files import picture_of
-from cyclegan.inference.tiles import Tiling
+from cyclegan.inference.tiling.tiles import Tiling
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.inference.translator import Translator
 from cyclegan.inference.work_list import Job, WorkListError, plan

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from cyclegan.commands import export, run, translate
+from cyclegan.inference.checkpoints.generator_file import load_generator, save_generator
 from cyclegan.inference.files import translate as translate_files
-from cyclegan.inference.generator_file import load_generator, save_generator
 from cyclegan.inference.work_list import WorkListError
 from cyclegan.networks import build_generator
 from cyclegan.networks.initialize import initialize

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cyclegan.inference.tiles import Tiling, TilingError, translate_tiled
+from cyclegan.inference.tiling.tiles import Tiling, TilingError, translate_tiled
 from cyclegan.networks import build_generator
 from cyclegan.networks.adain import AdainGenerator, statistics
 from cyclegan.networks.initialize import initialize

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cyclegan.inference.tiles import Tiling, translate_tiled
+from cyclegan.inference.tiling.tiles import Tiling, translate_tiled
 from cyclegan.networks import build_generator
 from cyclegan.networks.initialize import initialize
 from cyclegan.networks.linear import LinearGenerator, MatrixBranch

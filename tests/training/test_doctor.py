@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from cyclegan.config import load_config
-from cyclegan.inference.generator_file import load_generator
+from cyclegan.inference.checkpoints.generator_file import load_generator
 from cyclegan.training import doctor as doctors
 from cyclegan.training.doctor import Doctor, new_doctor
 from cyclegan.training.journal import read_metrics

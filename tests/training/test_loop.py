@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from cyclegan.algorithms.cyclegan import CycleGAN
 from cyclegan.config import ConfigError
 from cyclegan.data.images import ImageError
-from cyclegan.inference.generator_file import load_generator
+from cyclegan.inference.checkpoints.generator_file import load_generator
 from cyclegan.networks import diffaugment
 from cyclegan.training import checkpoint
 from cyclegan.training.journal import read_metrics

@@ -9,7 +9,7 @@ import torch
 
 from cyclegan.config import load_config
 from cyclegan.errors import UserError
-from cyclegan.inference.convert import to_reference
+from cyclegan.inference.checkpoints.convert import to_reference
 from cyclegan.training.loop import train
 from tests.conftest import merged
 from tests.training.test_loop import weights_of

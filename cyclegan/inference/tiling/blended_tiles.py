@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cyclegan.inference.shared_norms import with_statistics_of
-from cyclegan.inference.stages import Box, Padded
+from cyclegan.inference.tiling.shared_norms import with_statistics_of
+from cyclegan.inference.tiling.stages import Box, Padded
 from cyclegan.inference.translate import padded_sides
 
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from cyclegan.data.images import find_images, read_image, to_tensor
-from cyclegan.inference.deployed import Deployed, needed_side
-from cyclegan.inference.exported import ExportError, extra, open_exported, read_contract, write_contract
-from cyclegan.inference.generator_file import save_generator
+from cyclegan.inference.checkpoints.generator_file import save_generator
+from cyclegan.inference.deployment.deployed import Deployed, needed_side
+from cyclegan.inference.deployment.exported import ExportError, extra, open_exported, read_contract, write_contract
 from cyclegan.inference.translate import pad_for, translate_tensor
 from cyclegan.networks.pretrained import sha256_of
 from cyclegan.networks.styled import StyledGenerator

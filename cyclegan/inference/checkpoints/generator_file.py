@@ -13,8 +13,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from cyclegan.errors import UserError, reason_of
-from cyclegan.inference import reference_files
-from cyclegan.inference.reference_files import ReferenceFileError
+from cyclegan.inference.checkpoints import reference_files
+from cyclegan.inference.checkpoints.reference_files import ReferenceFileError
 from cyclegan.networks import GENERATORS, build_generator
 from cyclegan.networks.pretrained import sha256_of
 from cyclegan.whole_files import open_replacing

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from cyclegan.errors import UserError, reason_of
-from cyclegan.inference import reference_files
-from cyclegan.inference.reference_files import Weights
+from cyclegan.inference.checkpoints import reference_files
+from cyclegan.inference.checkpoints.reference_files import Weights
 
 ONE_WAY = {"AtoB": {"G": "G_AB", "D": "D_B"}, "BtoA": {"G": "G_BA", "D": "D_A"}}  # their G and D, by direction
 GENERATOR_FILES = {"G_AB": "AtoB", "G_BA": "BtoA"}

@@ -14,8 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan.errors import UserError
-from cyclegan.inference.shared_norms import SHARED_NORMS, fixed_norm
-from cyclegan.inference.stages import Box, Combined, Convolved, Doubled, Padded, Pointwise, Stage, Stored, Transposed
+from cyclegan.inference.tiling.shared_norms import SHARED_NORMS, fixed_norm
+from cyclegan.inference.tiling.stages import (
+    Box,
+    Combined,
+    Convolved,
+    Doubled,
+    Padded,
+    Pointwise,
+    Stage,
+    Stored,
+    Transposed,
+)
 from cyclegan.networks.layers import BlurDown, BlurUp
 from cyclegan.networks.resnet import ResnetBlock, ResnetGenerator
 from cyclegan.networks.unet import UnetBlock, UnetGenerator

@@ -13,7 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan.errors import UserError
-from cyclegan.inference.generator_file import GRAPHS, GeneratorFileError, load_generator, refuse_architecture
+from cyclegan.inference.checkpoints.generator_file import (
+    GRAPHS,
+    GeneratorFileError,
+    load_generator,
+    refuse_architecture,
+)
 from cyclegan.networks.pretrained import sha256_of
 from cyclegan.whole_files import open_replacing
 

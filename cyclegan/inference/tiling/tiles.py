@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan.data.images import ImageError, to_bytes
-from cyclegan.inference.blended_tiles import blended
-from cyclegan.inference.exact_tiles import TilingError, exact
-from cyclegan.inference.scratch import release
-from cyclegan.inference.stages import Padded
+from cyclegan.inference.tiling.blended_tiles import blended
+from cyclegan.inference.tiling.exact_tiles import TilingError, exact
+from cyclegan.inference.tiling.scratch import release
+from cyclegan.inference.tiling.stages import Padded
 from cyclegan.inference.translate import padded_sides
 from cyclegan.networks.ugatit import UgatitGenerator
 

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cyclegan.data.images import to_tensor
-from cyclegan.inference.scratch import check_space, release
-from cyclegan.inference.shared_norms import Moments
+from cyclegan.inference.tiling.scratch import check_space, release
+from cyclegan.inference.tiling.shared_norms import Moments
 
 
 class Box(NamedTuple):

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cyclegan.errors import UserError
-from cyclegan.inference import reference_files
-from cyclegan.inference.generator_file import DIRECTIONS, load_generator, save_generator
-from cyclegan.inference.initial import newest_state, state_networks
-from cyclegan.inference.reference_files import ReferenceFileError, check_writable, write_weights
+from cyclegan.inference.checkpoints import reference_files
+from cyclegan.inference.checkpoints.generator_file import DIRECTIONS, load_generator, save_generator
+from cyclegan.inference.checkpoints.initial import newest_state, state_networks
+from cyclegan.inference.checkpoints.reference_files import ReferenceFileError, check_writable, write_weights
 
 
 class ConvertError(UserError, ValueError):

@@ -1,0 +1,1 @@
+"""Generators as files for other programs, and translating with those."""

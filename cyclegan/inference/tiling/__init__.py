@@ -1,0 +1,1 @@
+"""Pictures larger than memory through a generator."""
