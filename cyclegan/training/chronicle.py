@@ -58,8 +58,8 @@ class Chronicle:
             drop_after((self.config.folder / "samples").glob("*.png"), images)
             drop_after(self.cards.glob("*.json"), images)
 
-    def add_curves(self, images: int, epoch: int, steps: int, values: dict[str, float]) -> None:
-        line = self.journal.timed(images, values)
+    def add_curves(self, images: int, epoch: int, steps: int, values: dict[str, float], waited: float) -> None:
+        line = self.journal.timed(images, values, waited)
         with self.spared():
             self.journal.add(images, {"epoch": epoch, "step": steps, **line})
         self._remark(self.doctor.read(images, steps, line))

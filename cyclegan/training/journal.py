@@ -58,23 +58,23 @@ class Journal:
 
     def __init__(self, folder: Path, accelerator: Accelerator, start: int):
         self.path, self.accelerator = folder / "metrics.jsonl", accelerator
-        self.began, self.images, self.waited = time.monotonic(), start, 0.0
+        self.began, self.images = time.monotonic(), start
         if accelerator.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
             kept = [line for line in _lines(self.path) if _images(line) <= start] if self.path.exists() else []
             write_whole(self.path, "".join(line + "\n" for line in kept))
 
-    def timed(self, images: int, values: dict[str, float]) -> dict[str, float]:
-        """The values of a line, and what the time since the last one went into."""
+    def timed(self, images: int, values: dict[str, float], waited: float) -> dict[str, float]:
+        """The values of a line, and what the time since the last one went into; of it, `waited` seconds for data."""
         now = time.monotonic()
         seconds = max(now - self.began, 1e-9)
         values = {
             **values,
             "speed/images_per_second": (images - self.images) / seconds,
-            "speed/waiting_for_data": self.waited / seconds,
+            "speed/waiting_for_data": waited / seconds,
             "speed/memory_mib": _memory(self.accelerator.device) / 2**20,
         }
-        self.began, self.images, self.waited = now, images, 0.0
+        self.began, self.images = now, images
         return values
 
     def add(self, images: int, values: dict[str, float]) -> None:

@@ -1,6 +1,6 @@
 """The one loop for all algorithms.
 
-Path of a batch: the loader gives {"A": x, "B": y} in [-1, 1]; `Trainer.update` asks the algorithm for its losses and
+Path of a batch: the feed gives {"A": x, "B": y} in [-1, 1]; `Trainer.update` asks the algorithm for its losses and
 does backward, step and zero_grad for each of them; then comes what is due by images seen: curves, sheets, states.
 """
 
@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +17,13 @@ from accelerate.utils import broadcast
 from torch import Tensor
 from tqdm import tqdm
 
-from cyclegan.algorithms import check_pictures, complete_config
+from cyclegan.algorithms import complete_config
 from cyclegan.config import Config, ConfigError, load_config
-from cyclegan.data.dataset import EpochBatches, UnpairedDataset, epoch_length, new_loader
-from cyclegan.data.delivery import new_delivery
-from cyclegan.data.folders import find_folder, find_split
-from cyclegan.data.images import ImageError
-from cyclegan.data.paired import PairedDataset
-from cyclegan.errors import UserError
 from cyclegan.evaluation.ranks import on_first_rank
 from cyclegan.training import checkpoint
 from cyclegan.training.auto import with_speed
 from cyclegan.training.chronicle import Chronicle
+from cyclegan.training.feed import Feed
 from cyclegan.training.journal import end_trackers
 from cyclegan.training.launch import found_device, new_accelerator
 from cyclegan.training.rollback import (
@@ -47,15 +40,11 @@ from cyclegan.training.schedules import LearningRate
 from cyclegan.training.scoring import Scorer, best_states, summary, write_scores
 from cyclegan.training.session import only_session
 from cyclegan.training.state import Progress, RunState
-from cyclegan.training.stop import Stopper, ignore_ends_of_workers
+from cyclegan.training.stop import Stopper
 from cyclegan.training.trainer import Trainer
 from cyclegan.whole_files import write_whole
 
 NEVER = 10**18
-
-
-class WorkerLost(UserError, RuntimeError):
-    """A process that reads pictures died."""
 
 
 def train(config: Config | dict[str, Any] | str | Path, resume: str = "auto") -> Path:
@@ -120,24 +109,11 @@ class Run:
         seed = seed_after(config.seed, times)
         self.trainer = Trainer(config.model_copy(update={"seed": seed}), accelerator)
         self.states, self.save_due = config.folder / "state", False
-        self.skipped: set[str] = set()
-
-        training, data = config.training, config.data
-        self.files = find_split(data, "train")
-        pairs = epoch_length(self.files, data.epoch_size)
-        rank, world = accelerator.process_index, accelerator.num_processes
-        multiple = max(generator.multiple for generator in self.trainer.generators.values())
-        self.batches = EpochBatches(pairs, training.batch_size, rank, world, training.batches_per_epoch)
-        kind = PairedDataset if data.pairing == "paired" else UnpairedDataset
         with stopper.asleep():  # headers of many pictures, or a cache, may take minutes
-            on_first_rank(lambda: check_pictures(config, self.trainer.algorithm, chain(*self.files.values())))
-            dataset = kind(self.files, data, seed, multiple)
-        self.loader = new_loader(dataset, self.batches, data.workers, pin_memory=accelerator.device.type == "cuda")
-        self.deliver = new_delivery(accelerator.device, self.trainer.layout)
-        self.global_batch = training.batch_size * world
-        self.epoch_images = len(self.batches) * self.global_batch
-        self.rate = LearningRate(config.schedule, training.epochs, training.decay_epochs, self.epoch_images)
-        self.chronicle = Chronicle(config, accelerator, self.epoch_images)
+            self.feed = Feed(config, accelerator, self.trainer, seed)
+        training, epoch_images = config.training, self.feed.epoch_images
+        self.rate = LearningRate(config.schedule, training.epochs, training.decay_epochs, epoch_images)
+        self.chronicle = Chronicle(config, accelerator, epoch_images)
         self.state = RunState(config, accelerator, self.trainer, self.rate, self.chronicle.doctor, times)
         self.total_images = self._total_images()
         self.scorer = Scorer(config, accelerator, self.trainer.generators) if config.evaluation.every_epochs else None
@@ -149,11 +125,11 @@ class Run:
     def _total_images(self) -> int:
         """When the run ends, from where it is: epochs may have had another length before it was resumed."""
         training, progress = self.config.training, self.progress
-        update = self.global_batch * training.accumulate
+        update = self.feed.global_batch * training.accumulate
         epochs = max(0, training.epochs + training.decay_epochs - progress.epoch)
         steps = max(0, training.max_steps - self.trainer.steps) if training.max_steps else NEVER
         left = min(
-            epochs * self.epoch_images - progress.place,
+            epochs * self.feed.epoch_images - progress.place,
             steps * update,
             max(0, (training.max_images or NEVER) - progress.images),
         )
@@ -178,15 +154,11 @@ class Run:
             config.folder.mkdir(parents=True, exist_ok=True)
             write_whole(config.folder / "config.yaml", config.to_yaml())
         self.chronicle.open(self.progress.images)
-        sizes = ", ".join(
-            f"{len(paths)} {domain} in {find_folder(config.data, 'train', domain)}"
-            for domain, paths in self.files.items()
-        )
         self.say(
-            f"{config.name}: {sizes}; {self.epoch_images} pairs an epoch, "
+            f"{config.name}: {self.feed.sizes()}; {self.feed.epoch_images} pairs an epoch, "
             f"{training.epochs} + {training.decay_epochs} epochs; "
             f"batch {training.batch_size} x {self.accelerator.num_processes} processes x {training.accumulate} "
-            f"accumulated = {self.global_batch * training.accumulate} pairs an update; "
+            f"accumulated = {self.feed.global_batch * training.accumulate} pairs an update; "
             f"{self.accelerator.device}, precision {config.speed.precision or self.accelerator.mixed_precision}"
         )
         if self.progress.images == 0:
@@ -205,54 +177,17 @@ class Run:
     def _epoch(self) -> None:
         """From where the run is to the end of the epoch, or of the run."""
         progress = self.progress
-        for batch in self._batches():
+        for batch in self.feed.rest(progress.epoch, progress.place):
             losses = self.trainer.update(batch, self.rate.factor(progress.epoch, progress.images))
             self._watch(losses)
             before = progress.images
-            progress.place += self.global_batch
-            progress.images += self.global_batch
-            if progress.place >= self.epoch_images:
+            progress.place += self.feed.global_batch
+            progress.images += self.feed.global_batch
+            if progress.place >= self.feed.epoch_images:
                 self._end_epoch()
             self._after_batch(before)
             if progress.images >= self.total_images:
                 return
-
-    def _batches(self) -> Iterator[dict[str, Tensor]]:
-        """The rest of the epoch's batches, on the device."""
-        self.batches.epoch, self.batches.start = self.progress.epoch, self.progress.place // self.global_batch
-        batches = None
-        while True:
-            asked = time.monotonic()
-            try:
-                if batches is None:
-                    batches = iter(self.loader)
-                    ignore_ends_of_workers()
-                batch = next(batches, None)
-            except (
-                RuntimeError,
-                ConnectionError,
-                EOFError,
-            ) as error:  # or while it hands one over
-                if isinstance(error, RuntimeError) and "DataLoader worker (pid" not in str(error):
-                    raise
-                raise WorkerLost(
-                    "a loader worker died, often for want of memory; --resume auto goes on from the newest state "
-                    "(fewer data.workers need less)"
-                ) from None
-            self.chronicle.journal.waited += time.monotonic() - asked
-            if batch is None:
-                return
-            if problem := batch.pop("problem"):
-                raise ConfigError(problem)
-            self._note_skipped(batch.pop("skipped"))
-            yield self.deliver(batch)
-
-    def _note_skipped(self, messages: list[str]) -> None:
-        if messages and self.config.data.corrupt == "fail":
-            raise ImageError(f"{messages[0]} (data.corrupt=skip goes on without such pictures)")
-        for message in set(messages) - self.skipped:
-            self.skipped.add(message)
-            tqdm.write(f"warning: skipped ({len(self.skipped)} files so far by this process): {message}")
 
     def _watch(self, losses: dict[str, Tensor]) -> None:
         schedule = self.config.schedule
@@ -279,7 +214,7 @@ class Run:
         def due(every: int | None) -> bool:
             return bool(every) and before // every != images // every
 
-        self.bar.update(self.global_batch)
+        self.bar.update(self.feed.global_batch)
         if due(logging.log_every):
             self._add_curves()
         if due(logging.sample_every):
@@ -310,10 +245,10 @@ class Run:
         if bad:
             self._give_up(", ".join(bad))
         progress, trainer = self.progress, self.trainer
-        self.chronicle.add_curves(
-            progress.images, progress.epoch, trainer.steps, {**losses, **trainer.rates(), **trainer.strengths()}
-        )
-        self.bar.set_description(f"epoch {-(-progress.images // self.epoch_images)}", refresh=False)
+        values = {**losses, **trainer.rates(), **trainer.strengths()}
+        waited = self.feed.take_waited()
+        self.chronicle.add_curves(progress.images, progress.epoch, trainer.steps, values, waited)
+        self.bar.set_description(f"epoch {-(-progress.images // self.feed.epoch_images)}", refresh=False)
         self.bar.set_postfix({name: f"{losses[name]:.3f}" for name in trainer.optimizers}, refresh=False)
 
     def _add_sheet(self) -> None:
@@ -444,12 +379,12 @@ class Run:
 
     def _fit_place(self) -> None:
         """The place in the epoch, where batches have another size now."""
-        progress = self.progress
-        extra = progress.place % self.global_batch
+        progress, batch = self.progress, self.feed.global_batch
+        extra = progress.place % batch
         if extra:
             progress.place -= extra
-            self.say(f"warning: a batch of {self.global_batch} pairs: {extra} pairs of this epoch are seen again")
-        if progress.place >= self.epoch_images:
+            self.say(f"warning: a batch of {batch} pairs: {extra} pairs of this epoch are seen again")
+        if progress.place >= self.feed.epoch_images:
             progress.epoch, progress.place = progress.epoch + 1, 0
 
     def say(self, message: str) -> None:
