@@ -44,7 +44,15 @@ def _colour(name: str) -> str:
     return name
 
 
+def _folder_name(name: str) -> str:
+    if re.fullmatch(r"(\w|\.+[\w-])[\w.-]*", name):
+        return name
+    instead = re.sub(r"\W+", "_", name) or "run"
+    raise ValueError(f"it names a folder: letters, digits, '_', '.' and '-' expected, as in {instead}")
+
+
 Colour = typing.Annotated[str, AfterValidator(_colour)]
+FolderName = typing.Annotated[str, AfterValidator(_folder_name)]
 
 
 class Section(BaseModel):
@@ -245,7 +253,7 @@ class Logging(Section):
 class Config(Section):
     """One run. Shipped examples are in options/."""
 
-    name: str = Field(pattern=r"^(\w|\.+[\w-])[\w.-]*$", description="the run's folder below `results`")
+    name: FolderName = Field(description="the run's folder below `results`")
     results: Folder = Field(Path("results"), description="where runs are kept")
     seed: int = Field(0, ge=0, lt=2**32, description="of weights, order, crops and pools")
     deterministic: bool = Field(False, description="only deterministic kernels; slower on a GPU")
@@ -363,7 +371,7 @@ def _explain(error: ValidationError, model: type[BaseModel], origin: str, prefix
         elif problem["type"] == "list_type" and isinstance(problem["input"], str | int | float):
             lines.append(f"{key}: a list expected, so [{problem['input']}], found {problem['input']!r}")
         else:
-            lines.append(f"{key}: {problem['msg']}, found {problem['input']!r}")
+            lines.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}, found {problem['input']!r}")
     unique = list(dict.fromkeys(lines))
     return unique[0] if len(unique) == 1 else f"{origin}:\n  " + "\n  ".join(unique)
 

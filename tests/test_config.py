@@ -105,7 +105,9 @@ def test_yaml_suffix_and_folder_may_be_left_out():
         ({"data": {"resize": "crp"}}, ["data.resize", "'crop'", "crp"]),
         ({"data": {"load_size": "big"}}, ["data.load_size", "big"]),
         ({"data": 3}, ["data", "3"]),
-        ({"name": "a/b"}, ["name", "a/b"]),
+        ({"name": "a/b c"}, ["name: it names a folder", "as in a_b_c,", "found 'a/b c'"]),
+        ({"name": ".."}, ["name: it names a folder"]),
+        ({"name": ""}, ["name: it names a folder", "as in run,"]),
         ({"optimizer": {"betas": [0.5, 1.5]}}, ["optimizer.betas", "1.5"]),
         ({"evaluation": {"metrics": "fid,kid"}}, ["evaluation.metrics: a list expected, so [fid,kid]"]),
     ],
@@ -252,6 +254,22 @@ def test_a_file_in_another_encoding_is_named(tmp_path: Path):
     (tmp_path / "x.yaml").write_bytes("name: caf\u00e9".encode("latin-1"))
     with pytest.raises(ConfigError, match=r"x\.yaml: byte 9 is not UTF-8"):
         load_config(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize("text", ["data: {root: a, flip: 0, root: b}", "training: {epochs: 3}\ntraining: {epochs: 4}"])
+def test_a_key_that_stands_there_twice_is_named_with_its_line(text: str, tmp_path: Path):
+    (tmp_path / "x.yaml").write_text(f"# a run\n{text}")
+    word, line = ("root", 2) if text.startswith("data") else ("training", 3)
+    with pytest.raises(ConfigError, match=rf"x\.yaml: not valid YAML: {word} stands there twice .*line {line}\b"):
+        load_config(tmp_path / "x.yaml")
+
+
+def test_a_key_that_is_merged_in_may_be_given_anew(tmp_path: Path):
+    (tmp_path / "x.yaml").write_text(
+        "data:\n  A: &plain {channels: 1, background: black}\n  B: {<<: *plain, channels: 3}"
+    )
+    data = load_config(tmp_path / "x.yaml").data
+    assert (data.A.channels, data.B.channels, data.B.background) == (1, 3, "black")
 
 
 def test_a_word_is_the_name_of_an_algorithm_or_network(tmp_path: Path):

@@ -20,7 +20,7 @@ from cyclegan.evaluation.features import (
     Pictures,
     collect,
 )
-from cyclegan.evaluation.frechet import frechet_distance, frechet_draws, frechet_infinity
+from cyclegan.evaluation.frechet import check_infinity, frechet_distance, frechet_draws, frechet_infinity
 from cyclegan.evaluation.kernel import kid, kid_draws, kid_of_subsets
 from cyclegan.evaluation.neighbours import density_coverage, precision_recall
 from cyclegan.evaluation.ranks import on_first_rank, rank_and_world
@@ -88,9 +88,11 @@ def evaluate(
     """
     check_metrics(metrics)
     fake, real = _as_pictures(fake), _as_pictures(real)
-    check_counts((fake, real), metrics, settings)
+    check_counts(fake, real, metrics, settings)
     options = dict(batch_size=batch_size, workers=workers, progress=progress, cache=cache, metrics=metrics)
-    reals, fakes = (side_of(side, extractor, bootstrap=settings.bootstrap, **options) for side in (real, fake))
+    reals = side_of(real, extractor, bootstrap=settings.bootstrap, **options)
+    check_counts(fake, reals, metrics, settings)
+    fakes = side_of(fake, extractor, bootstrap=settings.bootstrap, **options)
     mixed = [reason for side in (fakes, reals) if (reason := mismatch(extractor.identity(), side))]
     if mixed and not mix_protocols:
         raise EvaluationError(f"{mixed[0]}: make both sides alike, or say that you want them mixed (--mix-protocols)")
@@ -104,14 +106,18 @@ def _as_pictures(side: Side) -> Pictures | FeatureSet:
     return side if isinstance(side, Pictures | FeatureSet) else Pictures([Path(path) for path in side])
 
 
-def check_counts(sides: Sequence[Pictures | FeatureSet], metrics: Sequence[str], settings: Settings = DEFAULTS) -> None:
-    """Raises EvaluationError, before any features are taken, for sides with too few pictures."""
+def check_counts(
+    fake: Pictures | FeatureSet, real: Pictures | FeatureSet, metrics: Sequence[str], settings: Settings = DEFAULTS
+) -> None:
+    """Raises EvaluationError, before their features are taken, for sides with too few pictures."""
     neighbours = {"density_coverage": settings.neighbours, "precision_recall": settings.precision_neighbours}
     least = max(2, *(neighbours.get(metric, 0) + 1 for metric in metrics))
-    for side in sides:
+    for side in (fake, real):
         if isinstance(side, Pictures) and len(side.files) < least:
             found = f"{len(side.files)} ({side.files[0]})" if side.files else "none"
             raise EvaluationError(f"{', '.join(metrics)} need at least {least} images on each side, got {found}")
+    if "fid_infinity" in metrics and isinstance(fake, Pictures) and isinstance(real, FeatureSet):
+        check_infinity(len(fake.files), len(real.statistics.mu))
 
 
 def side_of(

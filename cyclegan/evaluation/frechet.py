@@ -31,14 +31,19 @@ def frechet_infinity(x: Tensor, reference: Statistics, points: int = 15, seed: i
     reference's own share of the bias stays. Raises EvaluationError for fewer images.
     """
     n, d = x.shape
-    if n < 5 * d:
-        raise EvaluationError(f"FID∞ with {d} features needs at least {5 * d} images, got {n}")
+    check_infinity(n, d)
     generator = torch.Generator().manual_seed(seed)
     sizes = np.linspace(max(2.5 * d, n / 10), n, points).round().astype(int)
     subsets = (x[torch.randperm(n, generator=generator)[:size]] for size in sizes)
     distances = [frechet_distance(Statistics.of(subset), reference).item() for subset in subsets]
     _, at_infinity = np.polyfit(1 / sizes, distances, 1)
     return torch.tensor(at_infinity, dtype=torch.float64)
+
+
+def check_infinity(n: int, d: int) -> None:
+    """Raises EvaluationError if n images with d features are too few for `frechet_infinity`."""
+    if n < 5 * d:
+        raise EvaluationError(f"FID∞ with {d} features needs at least {5 * d} images, got {n}")
 
 
 def frechet_draws(x: Tensor, y: Tensor, draws: int = 100, seed: int = 0) -> Tensor:

@@ -63,8 +63,9 @@ class Scorer:
         self.masks = {domain: find_masks(config.data, domain, paths, "test") for domain, paths in sources.items()}
         self.sources = self._readable(sources, self.masks)
         references = self.sources if section.reference == "test" else self._readable(references, {})
-        for source, target in (way.split("to") for way in self.directions):
-            check_counts([Pictures(self.sources[source]), Pictures(references[target])], section.metrics)
+        pairs = [(Pictures(self.sources[way[0]]), way[-1]) for way in self.directions]
+        for source, target in pairs:
+            check_counts(source, Pictures(references[target]), section.metrics)
         self.references = {
             domain: side_of(
                 pictures_of(config.data, domain, files, find_folder(config.data, section.reference, domain)),
@@ -73,6 +74,8 @@ class Scorer:
             )
             for domain, files in references.items()
         }
+        for source, target in pairs:  # what they need of it is known now
+            check_counts(source, self.references[target], section.metrics)
 
     def _readable(self, files: dict[str, list[Path]], masks: dict[str, dict]) -> dict[str, list[Path]]:
         data = self.config.data

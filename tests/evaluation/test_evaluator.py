@@ -170,6 +170,13 @@ def test_one_picture_and_an_empty_folder_are_refused(folders, tmp_path, extracto
         Evaluator(extractor).compute()
 
 
+def test_too_few_pictures_for_infinity_are_told_before_they_are_read(folders, extractor):
+    """They would be translated first, which may take hours."""
+    few = Pictures(["unread.png"] * 9, read=lambda path: pytest.fail(f"read {path}"))
+    with pytest.raises(EvaluationError, match="6 features needs at least 30 images, got 9"):
+        evaluate(few, folders[1], extractor, ["fid_infinity"])
+
+
 def test_unknown_metrics_list_the_known_ones(folders, extractor):
     with pytest.raises(ValueError, match="no metric fud: expected some of fid, "):
         evaluate(*folders, extractor, ["fud"])

@@ -120,7 +120,11 @@ def test_a_damaged_test_picture_is_named_at_the_start_or_not_scored_as_configure
         assert of_a == (2 if way == "AtoB" or reference == "test" else 5)
 
 
-FEW = [("precision_recall", "test", 4), ("density_coverage", "train", 6)]
+FEW = [
+    ("precision_recall", "test", 4),
+    ("density_coverage", "train", 6),
+    ("fid_infinity", "train", 6400),  # five a feature, and EfficientNet-Lite0 has 1,280
+]
 
 
 @pytest.mark.parametrize("metric, reference, least", FEW)
