@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 
 import pytest
 import torch
@@ -39,6 +40,7 @@ def furthest(mine: list[Tensor], exact: list[Tensor]) -> float:
     return max(((a - b).abs().max() / b.abs().max()).item() for a, b in zip(mine, exact, strict=True))
 
 
+@pytest.mark.filterwarnings("error:An output with one or more elements was resized")  # memory of another shape
 @pytest.mark.parametrize("tiles", [1, 3, 1024])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_values_and_gradients_are_those_of_the_plain_convolution(shape: tuple, tiles: int, monkeypatch):
@@ -57,6 +59,37 @@ def test_memory_to_compute_in_does_not_grow_with_pictures(monkeypatch):
     for n, side in ((1, 34), (1, 66), (9, 10)):
         winograd_conv2d(*drawn(n, side, side)).sum().backward()
         assert max(room.numel() for room in winograd.ROOMS.by_name.values()) <= 32 * 16 * 7  # channels of the result
+
+
+def test_memory_to_compute_in_serves_again():
+    def places() -> dict[str, int]:
+        return {name: room.data_ptr() for name, room in winograd.ROOMS.by_name.items()}
+
+    winograd.ROOMS.by_name.clear()
+    winograd_conv2d(*drawn(1, 18, 18)).sum().backward()
+    before = places()
+    for side in (18, 10):
+        winograd_conv2d(*drawn(1, side, side)).sum().backward()
+    assert len(before) == 5 and places() == before
+
+
+@pytest.mark.parametrize(
+    ("shape", "parts"),
+    [
+        ((5, 4, 4), [(2, 4, 6), (2, 4, 6), (1, 4, 6)]),  # four tiles a picture
+        ((1, 10, 8), [(1, 4, 6), (1, 4, 6), (1, 2, 4)]),  # four a row
+        ((2, 4, 40), [(1, 2, 4)] * 4),  # twenty a row
+    ],
+)
+def test_parts_are_what_fits_of_pictures_or_rows(shape: tuple, parts: list, monkeypatch):
+    """Each: pictures, rows of results and the rows that these see."""
+    monkeypatch.setattr(winograd, "TILES", 8)
+    n, height, _ = shape
+    slices = winograd._parts(torch.empty(*shape, 1))
+    found = [(range(n)[some], range(height)[rows], range(height + 2)[seen]) for some, rows, seen in slices]
+    assert [tuple(map(len, part)) for part in found] == parts
+    places = [place for some, rows, _ in found for place in product(some, rows)]
+    assert sorted(places) == list(product(range(n), range(height)))
 
 
 def test_a_tile_by_hand():
@@ -86,10 +119,22 @@ def test_gradients_of_gradients_are_those_of_the_plain_convolution():
     assert furthest(penalty(winograd_conv2d), penalty(F.conv2d)) < 1e-5
 
 
-@pytest.mark.parametrize("wanted", [(True, False, False), (False, True, False), (False, False, True)])
-def test_only_gradients_that_are_wanted_are_computed(wanted: tuple[bool, bool, bool]):
+@pytest.mark.parametrize(
+    ("wanted", "products"),
+    [((True, False, False), ["bmm"]), ((False, True, False), ["baddbmm_"]), ((False, False, True), [])],
+)
+def test_only_gradients_that_are_wanted_are_computed(wanted: tuple, products: list[str], monkeypatch):
+    def noted(function):
+        return lambda *given, **options: (done.append(function.__name__), function(*given, **options))[1]
+
+    done: list[str] = []
     inputs = [x.detach().requires_grad_(want) for x, want in zip(drawn(1, 6, 6), wanted, strict=True)]
-    winograd_conv2d(*inputs).sum().backward()
+    y = winograd_conv2d(*inputs).sum()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "bmm", noted(torch.bmm))
+        patch.setattr(Tensor, "baddbmm_", noted(Tensor.baddbmm_))
+        y.backward()
+    assert done == products  # in Winograd's way
     plain = [x.detach().requires_grad_(want) for x, want in zip(inputs, wanted, strict=True)]
     F.conv2d(*plain).sum().backward()
     for mine, theirs, want in zip(inputs, plain, wanted, strict=True):
