@@ -43,7 +43,7 @@ class DiffAugment(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         for change in self.policy:
-            chosen = torch.rand(len(images), 1, 1, 1, device=images.device, dtype=images.dtype) < self.p
+            chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < self.p
             images = torch.where(chosen, CHANGES[change](images), images)
         return images
 
@@ -54,23 +54,21 @@ class DiffAugment(nn.Module):
         surest = torch.stack([(score - middle).sign().flatten(1).mean(1) for score in maps]).mean(0)  # (N,)
         self.heard += torch.stack([surest.sum(), surest.new_tensor(len(surest))]).to(self.heard)
 
-    @torch.no_grad()
     def adapt(self, heard: Tensor) -> None:
         """Move p where it is time to; `heard` is the sum of what all processes heard since the last call."""
         self.heard.zero_()
         self.signs += heard
         due = self.signs[1] >= EVERY
-        direction = (self.signs[0] / self.signs[1].clamp(min=1) - self.target).sign()
+        direction = (self.signs[0] - self.target * self.signs[1]).sign()
         self.p += due * direction * self.signs[1] / self.ramp_images
         self.p.clamp_(0, 1)
         self.signs *= ~due
 
 
-def attach(discriminator: nn.Module, augmentation: DiffAugment) -> nn.Module:
+def attach(discriminator: nn.Module, augmentation: DiffAugment) -> None:
     """Let the discriminator see only what comes out of `augmentation`: a hook, so that its weights keep their names."""
     discriminator.diffaugment = augmentation
     discriminator.register_forward_pre_hook(_augmented)
-    return discriminator
 
 
 def adaptive(network: nn.Module) -> DiffAugment | None:
@@ -79,8 +77,8 @@ def adaptive(network: nn.Module) -> DiffAugment | None:
     return next(parts, None)
 
 
-def _augmented(discriminator: nn.Module, inputs: tuple) -> tuple:
-    return (discriminator.diffaugment(inputs[0]), *inputs[1:])
+def _augmented(discriminator: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    return discriminator.diffaugment(*inputs)
 
 
 def colour(images: Tensor) -> Tensor:

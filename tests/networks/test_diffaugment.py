@@ -66,12 +66,14 @@ def test_cutout_greys_one_rectangle_of_half_the_sides_or_what_of_it_lies_inside(
 
 def test_sides_of_different_lengths_are_moved_and_cut_by_their_own():
     torch.manual_seed(0)
-    images = torch.ones(400, 1, 16, 48)
+    images = torch.ones(400, 1, 40, 48)
     moved, cut = translation(images) == 0, cutout(images) == 0
-    gone = {(grey.all(1).sum().item(), grey.all(0).sum().item()) for grey in moved[:, 0]}
+    for dim, side in ((2, 40), (1, 48)):
+        gone = moved[:, 0].all(dim).float()
+        before, after = gone[:, : side // 2].sum(1), gone[:, side // 2 :].sum(1)
+        assert before.max() == after.max() == side / 8 and (before * after == 0).all()
     rows, columns = ([across.nonzero().flatten() for across in cut[:, 0].any(dim)] for dim in (2, 1))
-    assert [max(side) for side in zip(*gone, strict=True)] == [2, 6]
-    for places, side in ((rows, 16), (columns, 48)):
+    for places, side in ((rows, 40), (columns, 48)):
         assert max(len(place) for place in places) == side / 2
         assert min(place[-1] + 1 for place in places) == side - max(place[0] for place in places) == side / 4
 
@@ -95,8 +97,27 @@ def test_pictures_of_a_stack_change_alike():
     for name, change in CHANGES.items():
         stacked = change(torch.cat([one, one], 1))
         assert torch.equal(stacked[:, :3], stacked[:, 3:]), name
-    grey = pictures(2, channels=1)
-    assert colour(torch.cat([grey] * 4, 1)).shape[1] == 4
+
+
+def test_a_stack_of_grey_pictures_keeps_each_ones_mean():
+    images = pictures(3, channels=4)
+    torch.manual_seed(1)
+    changed = colour(images)
+    torch.manual_seed(1)
+    brightness, _, contrast = torch.rand(3, 3, 1, 1, 1)
+    mean = images.mean((2, 3), keepdim=True)
+    assert torch.allclose(changed, (images - mean) * (contrast + 0.5) + mean + brightness - 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_pictures_keep_their_precision_and_are_chosen_as_in_float32(dtype: torch.dtype):
+    images, augment, changed = pictures(50), DiffAugment(["colour"], p=0.5), []
+    for given in (images, images.to(dtype)):
+        torch.manual_seed(0)
+        found = augment(given)
+        assert found.dtype == given.dtype
+        changed.append((found != given).flatten(1).any(1).tolist())
+    assert changed[0] == changed[1] and 10 < sum(changed[0]) < 40
 
 
 def test_gradients_reach_the_generator_exactly():
@@ -122,6 +143,7 @@ def test_a_discriminator_keeps_the_names_of_its_weights_and_sees_only_changed_pi
     assert (seen[0] == 0).any() and set(network.state_dict()) == names and adaptive(network) is None
     attach(network, DiffAugment(["cutout"], target=0.6))
     assert set(network.state_dict()) == names | {"diffaugment.p", "diffaugment.signs"}
+    assert adaptive(network) is network.diffaugment
 
 
 # ---- adaptive strength
@@ -145,6 +167,9 @@ def test_p_moves_after_256_real_pictures_towards_the_target():
     for _ in range(4):
         heard(augment, 0.7, middle=0.5)  # least squares: above the middle between 0 and 1
     assert augment.p.item() == pytest.approx(0.6)
+    for _ in range(4):
+        heard(augment, 0.3, middle=0.5)
+    assert augment.p.item() == pytest.approx(0.5)
 
 
 def test_r_is_the_mean_sign_over_pictures_and_patches():
@@ -153,6 +178,16 @@ def test_r_is_the_mean_sign_over_pictures_and_patches():
     augment.hear([score, score], 0.0)
     augment.adapt(augment.heard.clone())
     assert augment.p.item() == 0  # a step of 1, cut off at 0
+
+
+def test_p_stays_where_scores_are_as_sure_as_wanted_or_none_were_heard():
+    augment = DiffAugment(ALL, p=0.5, target=0.5, ramp_images=256)
+    score = torch.tensor([1.0, 1.0, 1.0, -1.0]).expand(256, 4).requires_grad_()  # r = 0.5
+    augment.adapt(augment.heard.clone())
+    augment.hear(score, 0.0)
+    assert not augment.heard.requires_grad
+    augment.adapt(augment.heard.clone())
+    assert augment.p.item() == 0.5 and augment.signs.tolist() == [0, 0]
 
 
 def test_discriminators_of_several_scales_count_alike_whatever_the_sizes_of_their_maps():
