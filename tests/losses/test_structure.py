@@ -8,7 +8,7 @@ from scipy.ndimage import sobel
 from torchmetrics.functional.image import structural_similarity_index_measure
 from torchmetrics.functional.image import total_variation as their_total_variation
 
-from cyclegan.losses.structure import edge_agreement, ms_ssim, ssim, total_variation
+from cyclegan.losses.structure import edge_agreement, edges, ms_ssim, ssim, total_variation
 
 
 def pictures(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -26,6 +26,11 @@ def theirs(x: torch.Tensor, y: torch.Tensor, contrast: bool = False) -> torch.Te
 def test_ssim_is_torchmetrics_in_single_precision():
     x, y = pictures(2, 3, 24, 31), pictures(2, 3, 24, 31, seed=1)
     assert torch.allclose(ssim(x, y), theirs(x, y), atol=1e-5)
+
+
+def test_ssim_of_black_and_a_flat_grey_follows_from_k1():
+    black, grey = torch.full((1, 1, 12, 12), -1.0), torch.full((1, 1, 12, 12), -0.98)  # 0.01 of white
+    assert ssim(black, grey).item() == pytest.approx(0.01**2 / (0.01**2 + 0.01**2), rel=1e-4)
 
 
 def test_ms_ssim_is_the_product_of_torchmetrics_parts():
@@ -63,6 +68,11 @@ def test_moved_edges_cost_and_colours_do_not():
     square[..., 8:16, 8:16] = 1
     assert edge_agreement(square, square.roll(12, dims=3)).item() < 0.1
     assert edge_agreement(square, -square * 0.5).item() == pytest.approx(1, abs=1e-4)
+
+
+def test_the_edges_of_a_slope_are_its_steepness():
+    down, right = torch.arange(5.0)[:, None], torch.arange(6.0)
+    assert torch.allclose(edges((0.3 * right + 0.4 * down)[None, None]), torch.full((1, 3, 4), 0.5))
 
 
 def test_edges_agree_as_the_lengths_of_scipys_gradients_correlate():
