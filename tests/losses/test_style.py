@@ -140,6 +140,16 @@ def test_places_are_drawn_at_most_once_without_a_mask_and_as_often_as_they_count
     assert torch.equal(whole.values, x.flatten(2)) and whole.shares[0, [7, 42]].tolist() == [0.75, 0.25]
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_each_picture_of_a_batch_has_places_of_its_own(masked: bool):
+    x = torch.arange(2 * 3 * 30, dtype=torch.float64).view(2, 3, 5, 6)
+    drawn = describe(x, "gaussian", torch.ones(1, 1, 5, 6) if masked else None, places=20)
+    assert torch.equal(drawn.shares, torch.full((2, 20), 1 / 20, dtype=torch.float64))
+    for picture, values in zip(x.flatten(2), drawn.values, strict=True):
+        places = values[0] - picture[0, 0]
+        assert torch.equal(values, picture[:, places.long()])
+
+
 def test_one_wanted_style_serves_a_batch_and_layers_are_weighted():
     x, y = features(2, 3, 4, 4), features(1, 3, 4, 4, seed=1)
     for kernel in KERNELS:
@@ -174,7 +184,9 @@ def test_losses_of_half_precision_features_are_those_of_float32(kernel: str):
     draw = torch.Generator().manual_seed(0)
     found, wanted = ((600 * torch.rand(2, 4, 6, 6, generator=draw)).half() for _ in range(2))
     exact = distance(found.float(), wanted.float(), kernel)
-    content = content_loss(found.float(), wanted.float())
+    contents = [content_loss(found.float(), wanted.float(), relative) for relative in (False, True)]
     with torch.autocast("cpu", torch.float16):
         assert torch.allclose(distance(found, wanted, kernel).float(), exact, rtol=1e-4)
-        assert torch.allclose(content_loss(found, wanted).float(), content, rtol=1e-4)
+        for content, relative in zip(contents, (False, True), strict=True):
+            assert torch.allclose(content_loss(found, wanted, relative).float(), content, rtol=1e-4)
+        assert torch.allclose(gram(found), gram(found.float()), rtol=1e-4)
