@@ -102,6 +102,12 @@ def test_batches_of_different_sizes_come_out_as_they_went_in():
         assert same([{**report, **{name: torch.stack(images) for name, images in pictures.items()}}], [batch])
 
 
+def test_a_picture_by_itself_is_not_copied():
+    picture = torch.zeros(3, 8, 4)
+    ((_, pictures),) = bundled([({}, {"A": [picture]})])
+    assert pictures["A"].shape == (1, 3, 8, 4) and pictures["A"].data_ptr() == picture.data_ptr()
+
+
 def test_a_start_waits_for_one_batch_only():
     assert [len(bundle) for bundle in Bundles([[i] for i in range(20)], 6)] == [1, 2, 4, 6, 6, 1]
     assert list(Bundles([[1, 2], [3, 4], [5, 6]], 4)) == [[1, 2], [3, 4, 5, 6]]
