@@ -74,10 +74,15 @@ def test_each_a_comes_once_before_any_comes_again(data: Data):
     assert order[:5] != order[5:10]
 
 
-def test_b_is_drawn_at_random_for_each_a(data: Data):
+def test_b_is_drawn_at_random_for_each_a(data: Data, monkeypatch):
+    def number(self, draw: Draw, domain: str, index: int, skipped: list[str]) -> dict:
+        return {domain: index % len(self.files[domain])}
+
+    monkeypatch.setattr(UnpairedDataset, "_read", number)
     draws = dataset(data)
-    counts = Counter(draws._drawn(Draw(0, place), "B", "picture") % 4 for place in range(800))
-    assert set(counts) == {0, 1, 2, 3} and min(counts.values()) > 150
+    items = [draws[Draw(0, place)] for place in range(1000)]
+    counts = Counter((item["A"], item["B"]) for item in items)
+    assert len(counts) == 5 * 4 and 25 < min(counts.values()) <= max(counts.values()) < 75
 
 
 def test_draws_for_one_place_have_nothing_to_do_with_those_for_another(data: Data):
@@ -145,6 +150,14 @@ def test_pictures_of_different_sizes_in_a_batch_are_a_problem_with_a_name():
     items = [{"A": torch.zeros(3, s, 8), "B": torch.zeros(3, 8, 8), "problem": None, "skipped": []} for s in (8, 12)]
     (batch,) = unbundled([collate(items, 2)])
     assert "data.resize" in batch["problem"] and "(12, 8)" in batch["problem"]
+
+
+@pytest.mark.parametrize("sound_ones", [0, 1])
+def test_a_problem_of_any_pair_is_that_of_the_batch(sound_ones: int):
+    sound = {"A": torch.zeros(3, 8, 8), "B": torch.zeros(3, 8, 8), "problem": None, "skipped": ["one"]}
+    items = [sound] * sound_ones + [{"problem": "none is readable", "skipped": ["two"]}] + [sound]
+    (batch,) = unbundled([collate(items, len(items))])
+    assert batch == {"problem": "none is readable", "skipped": ["one"] * sound_ones + ["two", "one"]}
 
 
 @pytest.mark.parametrize("flip", [0, 1])
