@@ -136,6 +136,7 @@ def test_a_set_smaller_than_a_batch_still_makes_one():
 
 def test_a_limit_ends_the_epoch_early():
     assert len(EpochBatches(100, 2, limit=3)) == len(list(EpochBatches(100, 2, limit=3))) == 3
+    assert len(EpochBatches(10, 2, limit=7)) == 5
 
 
 def test_a_damaged_file_is_reported_and_the_next_one_taken(data: Data):
