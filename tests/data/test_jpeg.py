@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from cyclegan.config import Data
 from cyclegan.data.images import ImageError, read_image
-from cyclegan.data.jpeg import read_jpeg
+from cyclegan.data.jpeg import read_jpeg, upright_colour
 from cyclegan.data.transforms import Reader, Transform
 
 
@@ -50,6 +51,21 @@ def test_pillows_limit_of_pixels_holds(most: int | None, fast: bool, tmp_path: P
     photograph(53, 37).save(tmp_path / "x.jpg")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
     assert (read_jpeg(tmp_path / "x.jpg") is not None) == fast
+
+
+def test_the_extended_process_is_read_as_the_baseline_is(tmp_path: Path):
+    photograph(53, 37).save(tmp_path / "x.jpg")
+    (tmp_path / "x.jpg").write_bytes((tmp_path / "x.jpg").read_bytes().replace(b"\xff\xc0", b"\xff\xc1"))
+    assert np.array_equal(read_jpeg(tmp_path / "x.jpg"), read_image(tmp_path / "x.jpg"))
+
+
+def test_what_is_too_large_for_opencv_is_left_to_pillow(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    photograph(53, 37).save(tmp_path / "x.jpg")
+    sides = struct.pack(">HH", 37, 53), struct.pack(">HH", 65000, 65000)
+    (tmp_path / "x.jpg").write_bytes((tmp_path / "x.jpg").read_bytes().replace(*sides))
+    assert upright_colour((tmp_path / "x.jpg").read_bytes()) == (65000, 65000)
+    assert read_jpeg(tmp_path / "x.jpg") is None
 
 
 @pytest.mark.parametrize("order", ["little", "big"])
@@ -113,7 +129,15 @@ def test_a_file_that_is_gone_is_refused_with_its_name(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "decoded"), [(380, 400, (400, 380)), (385, 400, (200, 193)), (801, 769, (193, 201))]
+    ("width", "height", "decoded"),
+    [
+        (383, 400, (400, 383)),
+        (384, 400, (200, 192)),
+        (767, 800, (400, 384)),
+        (801, 768, (192, 201)),
+        (1600, 1535, (384, 400)),
+        (1600, 1536, (192, 200)),
+    ],
 )
 def test_a_far_larger_picture_is_decoded_smaller_yet_thrice_as_large_as_wanted(
     width: int, height: int, decoded: tuple, tmp_path: Path
