@@ -179,7 +179,7 @@ def _loaded(files: list[Path], load: Callable[[Path], np.ndarray]) -> Iterator[t
     cores = os.cpu_count() or 1
     with ThreadPoolExecutor(cores) as threads:
         for picture in files:
-            while waiting and not _room(waiting, cores):
+            while not _room(waiting, cores):
                 yield _first(waiting)
             waiting.append((picture, threads.submit(_load, load, picture)))
         while waiting:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import multiprocessing
 import os
 import shutil
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -231,6 +233,23 @@ def test_large_pictures_are_not_decoded_far_ahead_of_the_disk(pictures: Path, mo
     assert len(decoded) == 29 and max(ahead) <= 3
 
 
+def test_all_cores_decode_ahead_and_pictures_come_in_order(monkeypatch):
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 3)
+    three = threading.Barrier(3, timeout=10)
+
+    def load(path: Path) -> np.ndarray:
+        three.wait()
+        return np.full(1, int(path.name))
+
+    files = [Path(str(number)) for number in range(9)]
+    assert list(module._loaded(files, load)) == [(path, np.full(1, int(path.name))) for path in files]
+
+
+def test_pictures_begin_where_floats_may():
+    file = io.BytesIO()
+    assert [module._append(file, np.zeros(count, np.uint8))["start"] for count in (3, 64, 65, 1)] == [0, 64, 128, 256]
+
+
 def test_a_whole_cache_is_used_where_nothing_can_be_written(pictures: Path, monkeypatch):
     dataset(pictures)
 
@@ -250,6 +269,14 @@ def test_a_full_disk_is_told_before_it_is_full(pictures: Path, monkeypatch):
     with pytest.raises(ConfigError, match=r"data\.cache: .*not enough space"):
         dataset(pictures)
     assert not written(pictures)
+
+
+def test_space_is_asked_for_as_much_as_is_left_to_write(pictures: Path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "need_space", lambda folder, size: asked.append(size))
+    monkeypatch.setattr(module, "AT_ONCE", 2)
+    dataset(pictures)
+    assert asked == [pytest.approx(left * 36 * 36 * 3, rel=0.01) for left in (5 - 2, 5 - 4, 4 - 2, 4 - 4)]
 
 
 def test_masks_are_not_cached(pictures: Path):
