@@ -85,10 +85,12 @@ def _kept(folder: Path) -> dict[str, Any] | None:
             about = checkpoint.read_manifest(folder)["config"]
         else:
             about = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError):  # what is wrong is said by who resumes
-        return None
-    speed = about.get("speed", {})
-    return {key: value for key, value in speed.items() if key != "choice"} if speed.get("choice") == "auto" else None
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, yaml.YAMLError):
+        return None  # what is wrong is said by who resumes
+    match about:
+        case {"speed": {"choice": "auto", **speed}}:
+            return speed
+    return None
 
 
 def _name(device: torch.device) -> str:

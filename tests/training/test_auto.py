@@ -24,7 +24,8 @@ def machine(monkeypatch):
     """A CPU with AMX, and an Ampere with Triton."""
     monkeypatch.setattr(devices, "cpu_features", lambda: {"sse2", "amx_bf16"})
     monkeypatch.setattr(auto, "can_compile", lambda _: True)
-    monkeypatch.setattr(auto, "_name", str)
+    monkeypatch.setattr(auto, "cpu_features", lambda: devices.cpu_features())
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA A100")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
 
@@ -104,10 +105,20 @@ def test_pictures_of_many_sizes_are_not_compiled():
     assert not chosen({"deterministic": True}, GPU).speed.compile
 
 
+def test_nothing_is_compiled_without_a_compiler(monkeypatch):
+    monkeypatch.setattr(auto, "can_compile", lambda _: False)
+    assert not chosen({}, GPU).speed.compile
+
+
 def test_what_is_given_stays():
     speed = chosen({}, GPU, "speed.compile=false", "speed.precision=no").speed
     assert (speed.precision, speed.compile, speed.channels_last) == ("no", False, True)
     assert chosen({}, GPU, "data.workers=3").data.workers == 3
+
+
+def test_workers_are_chosen_where_none_are_given(monkeypatch):
+    monkeypatch.setattr(auto, "new_workers", lambda device: {"cpu": 6, "cuda": 7}[device.type])
+    assert (chosen({}).data.workers, chosen({}, GPU).data.workers) == (6, 7)
 
 
 def test_what_was_asked_of_accelerate_launch_stays(monkeypatch):
@@ -125,12 +136,17 @@ def test_workers_share_the_cores(monkeypatch):
     assert (auto.new_workers(CPU), auto.new_workers(GPU)) == (1, 8)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert auto.new_workers(GPU) == 3
+    monkeypatch.setattr(auto.os, "sched_getaffinity", lambda _: range(4), raising=False)
+    assert auto.new_workers(GPU) == 1
 
 
 def test_a_run_says_and_keeps_what_it_chose(options: dict, monkeypatch, capsys):
     short = merged(options, training={"max_images": 2}, logging={"samples": 0})
     folder = train({**short, "speed": "auto"})
-    assert "speed: auto on cpu: precision=bf16, channels_last=True, data.workers=0" in capsys.readouterr().out
+    assert (
+        "speed: auto on cpu with amx_bf16: precision=bf16, channels_last=True, data.workers=0"
+        in capsys.readouterr().out
+    )
     recorded = load_config(folder / "config.yaml")
     assert (recorded.speed.choice, recorded.speed.precision) == ("auto", "bf16")
     assert auto.with_speed(recorded, GPU)[0] == recorded  # everything is given there
@@ -141,6 +157,18 @@ def test_a_run_says_and_keeps_what_it_chose(options: dict, monkeypatch, capsys):
     assert "speed.precision" not in said and "speed: auto as the run began: precision=bf16" in said
     again = {"results": options["results"], "name": "tiny"}
     assert chosen(again).speed.precision == "bf16" and chosen(again, afresh=True).speed.precision == "no"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "speed: [", "- speed", "speed: auto", "speed: {precision: fp64}", "name: \xff"]
+)
+@pytest.mark.parametrize("file", ["config.yaml", "manifest.json"])
+def test_where_nothing_was_kept_it_is_chosen_anew(file: str, text: str, options: dict):
+    """Somebody wrote the file by hand, say."""
+    begun = Path(options["results"]) / "x"
+    begun.mkdir(parents=True)
+    (begun / file).write_text(text, encoding="latin-1")
+    assert chosen({"results": options["results"]}).speed == chosen({}).speed
 
 
 @pytest.mark.parametrize("part", ["", "state/000000002"])
@@ -160,6 +188,16 @@ def test_a_run_that_was_plain_is_told_of_its_new_precision(options: dict, capsys
     train(short)
     train(merged({**short, "speed": "auto"}, training={"max_images": 4}))
     assert "speed.precision: None -> bf16" in capsys.readouterr().out
+
+
+def test_a_device_is_named_with_what_makes_it_fast(monkeypatch):
+    assert auto.with_speed(load_config({"name": "x", "speed": "auto"}), GPU)[1].startswith(
+        "speed: auto on NVIDIA A100:"
+    )
+    monkeypatch.setattr(devices, "cpu_features", lambda: {"AuthenticAMD", "avx512f", "avx512_bf16", "amx_bf16"})
+    assert auto._name(CPU) == "cpu with amx_bf16, avx512_bf16"
+    monkeypatch.setattr(devices, "cpu_features", lambda: {"GenuineIntel", "avx512_bf16"})  # not fast
+    assert auto._name(CPU) == "cpu"
 
 
 @pytest.mark.parametrize(
