@@ -62,6 +62,14 @@ def test_pictures_are_decoded_once_and_a_second_run_takes_them_as_they_are(pictu
     assert len(items(dataset(pictures))) == 10 and written(pictures) == before and len(before) == 2
 
 
+def test_a_second_run_reads_no_file_of_the_pictures_and_waits_for_nobody(pictures: Path, monkeypatch):
+    monkeypatch.setattr(digests, "JUST", -1)  # all are old enough to be trusted
+    dataset(pictures)
+    for place, name in ((digests, "_digest"), (module, "_alone"), (module, "_write")):
+        monkeypatch.setattr(place, name, None)
+    assert same(items(dataset(pictures)), items(dataset(pictures, False)))
+
+
 def test_workers_read_it_too(pictures: Path):
     found = dataset(pictures)
     loaders = [new_loader(found, EpochBatches(4, 2), workers, pin_memory=False) for workers in (0, 1)]
