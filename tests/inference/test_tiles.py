@@ -1,3 +1,4 @@
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -154,6 +155,29 @@ def test_no_window_grows_with_the_picture(monkeypatch):
         largest.append(0)
         translate_tiled(generator_of(SMALL), picture(side, side), Tiling(side=16))
     assert 0 < largest[0] == largest[1] < 64 * 64 * 4
+
+
+@pytest.mark.parametrize(
+    "architecture, channels, layers", [(SMALL, 16, 4), ({"name": "unet", "width": 2, "downs": 5}, None, 10)]
+)
+def test_layers_that_take_nearly_all_the_time_are_computed_once(architecture, channels, layers, monkeypatch):
+    """The blocks of a ResNet, all of a U-Net."""
+    computed = Counter()
+    for stage in (stages.Convolved, stages.Transposed):
+
+        def watched(self, box, plain=stage.window):
+            values = plain(self, box)
+            computed[self] += values.numel()
+            return values
+
+        monkeypatch.setattr(stage, "window", watched)
+    translate_tiled(generator_of(architecture), picture(64, 96), Tiling(side=32))
+    shares = [
+        count / (stage.channels * stage.height * stage.width)
+        for stage, count in computed.items()
+        if channels is None or stage.channels == stage.source.channels == channels
+    ]
+    assert shares == [1] * layers
 
 
 @pytest.mark.parametrize("mode", ["exact", "thumbnail"])

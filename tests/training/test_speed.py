@@ -197,10 +197,12 @@ def test_compiling_without_a_compiler_is_refused(device: str, monkeypatch):
     assert (can_compile(torch.device("cpu")), can_compile(torch.device("cuda"))) == (True, False)
 
 
-def test_fp16_is_too_coarse_for_gradients_of_gradients():
-    config = complete_config(load_config({"name": "x", "speed": {"precision": "fp16"}, "algorithm": {"r1": 1}}))
+@pytest.mark.parametrize("algorithm", [{"r1": 1}, {"adversarial": "wgan-gp"}])
+def test_fp16_is_too_coarse_for_gradients_of_gradients_only(algorithm: dict):
+    plain = {"name": "x", "speed": {"precision": "fp16"}}
     with pytest.raises(ConfigError, match=r"fp16.*r1"):
-        check_speed(config, torch.device("cuda"))
+        check_speed(complete_config(load_config({**plain, "algorithm": algorithm})), torch.device("cuda"))
+    check_speed(complete_config(load_config(plain)), torch.device("cuda"))
 
 
 def test_an_update_of_several_batches_has_one_scale(options: dict, monkeypatch):
