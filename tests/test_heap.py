@@ -4,9 +4,11 @@ import os
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from cyclegan import heap
 from cyclegan.heap import OWN_SETTINGS
 
 pytestmark = pytest.mark.skipif(
@@ -77,3 +79,14 @@ def test_settings_of_malloc_in_the_environment_stand(given_back: int, setting: d
 
 def test_other_tunables_are_no_settings_of_malloc():
     faults("assert keep_freed_memory()\ncompute(None)", GLIBC_TUNABLES="glibc.rtld.optional_static_tls=2048")
+
+
+@pytest.mark.parametrize(
+    ("platform", "library"),
+    [("linux", {}), ("linux", {"mallopt": None}), ("linux", {"malloc_trim": None}), ("win32", None)],
+)
+def test_other_systems_and_libraries_are_left_as_they_are(platform: str, library: dict | None, monkeypatch):
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(heap.ctypes, "CDLL", None if library is None else lambda _: SimpleNamespace(**library))
+    assert heap.keep_freed_memory() is False
+    heap.give_back_freed_memory()

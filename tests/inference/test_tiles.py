@@ -7,6 +7,7 @@ import torch
 
 from cyclegan.data.images import ImageError, to_tensor
 from cyclegan.inference.tiling import scratch, stages
+from cyclegan.inference.tiling.exact_tiles import exact
 from cyclegan.inference.tiling.shared_norms import with_statistics_of
 from cyclegan.inference.tiling.tiles import Tiling, TilingError, to_pixels, translate_tiled
 from cyclegan.inference.translate import translate_tensor
@@ -71,6 +72,15 @@ def test_exact_tiles_of_any_side_fit_pictures_of_any_size(size, side):
     generator, pixels = generator_of(SMALL), picture(*size)
     tiled = exactly(generator, pixels, Tiling(side=side))
     assert np.abs(tiled - whole(generator, pixels)).max() < 1e-5
+
+
+@pytest.mark.parametrize("side, tile", [(27, 24), (3, 4)])
+def test_exact_tiles_have_the_side_asked_for_as_the_generator_takes_it(side, tile):
+    whole = stages.Padded.picture(picture(48, 48), (48, 48), torch.device("cpu"))
+    with torch.no_grad():
+        boxes = [box for box, _ in exact(generator_of(SMALL), whole, side, None)]
+    starts = range(0, 48, tile)
+    assert boxes == [(top, top + tile, left, left + tile) for top in starts for left in starts]
 
 
 def test_tiles_with_statistics_of_their_own_would_be_far_off():

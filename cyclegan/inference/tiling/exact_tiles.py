@@ -69,7 +69,7 @@ def _through(module: nn.Module, x: Stage, scratch: Path | None, keep: bool = Fal
         return Stored(Combined(x, _through(module.conv_block, x, scratch, True), torch.add, x.channels), scratch)
     if isinstance(module, UnetBlock):
         shortcut = inner = _through(module.model[0], x, scratch)
-        for layer in list(module.model)[1:]:
+        for layer in module.model[1:]:
             inner = _through(layer, inner, scratch, keep)
         return Combined(shortcut, inner, lambda a, b: torch.cat([a, b], 1), shortcut.channels + inner.channels)
     if isinstance(module, SHARED_NORMS):
