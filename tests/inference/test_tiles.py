@@ -1,4 +1,5 @@
 from collections import Counter
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 import torch
 
 from cyclegan.data.images import ImageError, to_tensor
-from cyclegan.inference.tiling import scratch, stages
+from cyclegan.inference.tiling import blended_tiles, scratch, stages
 from cyclegan.inference.tiling.exact_tiles import exact
 from cyclegan.inference.tiling.shared_norms import with_statistics_of
 from cyclegan.inference.tiling.tiles import Tiling, TilingError, to_pixels, translate_tiled
@@ -126,6 +127,35 @@ def test_a_small_thumbnail_stays_close():
     alone = exactly(generator, pixels, Tiling("thumbnail", side=96, overlap=64, thumbnail=8))
     expected = whole(generator, pixels)
     assert np.abs(tiled - expected).mean() < np.abs(alone - expected).mean() / 2
+
+
+@pytest.mark.parametrize(
+    "side, overlap, bands",
+    [(35, 11, [0, 24, 48, 80]), (32, 1000, [*range(0, 49, 4), 80]), (3, 0, [*range(0, 80, 8), 80]), (80, 8, [0, 80])],
+)
+def test_bands_are_as_high_as_a_tile_without_what_it_shares(side, overlap, bands):
+    whole = stages.Padded.picture(picture(80, 40), (80, 40), torch.device("cpu"))
+    with torch.no_grad():
+        boxes = [box for box, _ in blended_tiles.blended(generator_of(SMALL), whole, side, overlap, 100)]
+    assert boxes == [(top, bottom, 0, 40) for top, bottom in pairwise(bands)]
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+def test_tiles_fade_into_each_other_over_the_middle_half_of_what_they_share(axis):
+    pieces = [((0, 8), torch.zeros(1, 1, 8, 8)), ((4, 12), torch.ones(1, 1, 8, 8))]
+    spans, faded = zip(*blended_tiles._faded(pieces, axis), strict=True)
+    line = torch.cat(faded, axis).select(5 - axis, 3).flatten()
+    assert spans == ((0, 4), (4, 12))
+    assert line.tolist() == [0, 0, 0, 0, 0, 0.25, 0.75, 1, 1, 1, 1, 1]
+
+
+def test_a_thumbnail_is_the_picture_averaged_in_whole_squares_of_pixels():
+    pixels = picture(40, 700)
+    read = stages.Padded.picture(pixels, pixels.shape[:2], torch.device("cpu"))
+    small = torch.nn.functional.avg_pool2d(to_tensor(pixels)[None], 7, ceil_mode=True)  # 6 x 100
+    edge = small[:, :, -1:].expand(-1, -1, 2, -1)
+    expected = torch.cat([small, edge], 2)  # sides that the generator takes
+    assert torch.allclose(blended_tiles._thumbnail(generator_of(SMALL), read, 100), expected, atol=1e-6)
 
 
 def test_scratch_files_are_gone_afterwards(tmp_path):
