@@ -149,13 +149,24 @@ def test_tiles_fade_into_each_other_over_the_middle_half_of_what_they_share(axis
     assert line.tolist() == [0, 0, 0, 0, 0, 0.25, 0.75, 1, 1, 1, 1, 1]
 
 
-def test_a_thumbnail_is_the_picture_averaged_in_whole_squares_of_pixels():
-    pixels = picture(40, 700)
-    read = stages.Padded.picture(pixels, pixels.shape[:2], torch.device("cpu"))
-    small = torch.nn.functional.avg_pool2d(to_tensor(pixels)[None], 7, ceil_mode=True)  # 6 x 100
-    edge = small[:, :, -1:].expand(-1, -1, 2, -1)
-    expected = torch.cat([small, edge], 2)  # sides that the generator takes
-    assert torch.allclose(blended_tiles._thumbnail(generator_of(SMALL), read, 100), expected, atol=1e-6)
+@pytest.mark.parametrize(
+    "height, width, longest, factor, sides",
+    [(40, 700, 100, 7, (8, 100)), (700, 41, 99, 8, (88, 8)), (8, 2100, 3, 700, (8, 8))],
+)
+def test_a_thumbnail_is_the_picture_averaged_in_squares_of_pixels(height, width, longest, factor, sides, monkeypatch):
+    def noted(self, box, plain=stages.Pixels.window):
+        read.append(max(box.bottom - box.top, box.right - box.left))
+        return plain(self, box)
+
+    read = []
+    monkeypatch.setattr(stages.Pixels, "window", noted)
+    pixels = picture(height, width)
+    whole = stages.Padded.picture(pixels, pixels.shape[:2], torch.device("cpu"))
+    found = blended_tiles._thumbnail(generator_of(SMALL), whole, longest)
+    small = torch.nn.functional.avg_pool2d(to_tensor(pixels)[None], factor, ceil_mode=True)
+    rows, columns = (torch.arange(side).clamp(max=end - 1) for side, end in zip(sides, small.shape[2:], strict=True))
+    assert torch.allclose(found, small[:, :, rows][..., columns], atol=1e-6)  # sides that the generator takes
+    assert max(read) <= max(512, factor)
 
 
 def test_scratch_files_are_gone_afterwards(tmp_path):

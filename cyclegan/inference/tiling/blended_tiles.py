@@ -72,4 +72,4 @@ def _faded(pieces: Iterable[tuple[tuple[int, int], Tensor]], axis: int) -> Itera
 
 def _ramp(length: int, device: torch.device) -> Tensor:
     """From 0 to 1 over the middle half: near its edges a tile knows least of what lies around it."""
-    return (((torch.arange(length, device=device) + 0.5) / max(length, 1)) * 2 - 0.5).clamp(0, 1)
+    return ((torch.arange(length, device=device) + 0.5) / length * 2 - 0.5).clamp(0, 1)
