@@ -192,6 +192,13 @@ def test_too_little_space_for_scratch_is_said_before_it_is_used_up(monkeypatch):
         translate_tiled(generator_of(SMALL), picture(40, 40), Tiling(side=16))
 
 
+def test_as_much_scratch_space_is_asked_for_as_is_written(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(stages, "check_space", lambda folder, size: asked.append((folder, size)))
+    stored = stages.Stored(stages.Pixels(picture(9, 14), 4, torch.device("cpu")), tmp_path)
+    assert asked == [(tmp_path, stored.file.seek(0, 2))] == [(tmp_path, 9 * 14 * 3 * 4)]
+
+
 def test_no_window_grows_with_the_picture(monkeypatch):
     largest = []
     for stage in (stages.Pixels, stages.Convolved, stages.Transposed, stages.Stored):
