@@ -1,10 +1,11 @@
 from collections import Counter
-from itertools import pairwise
+from itertools import pairwise, product
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from cyclegan.data.images import ImageError, to_tensor
 from cyclegan.inference.tiling import blended_tiles, scratch, stages
@@ -163,7 +164,7 @@ def test_a_thumbnail_is_the_picture_averaged_in_squares_of_pixels(height, width,
     pixels = picture(height, width)
     whole = stages.Padded.picture(pixels, pixels.shape[:2], torch.device("cpu"))
     found = blended_tiles._thumbnail(generator_of(SMALL), whole, longest)
-    small = torch.nn.functional.avg_pool2d(to_tensor(pixels)[None], factor, ceil_mode=True)
+    small = F.avg_pool2d(to_tensor(pixels)[None], factor, ceil_mode=True)
     rows, columns = (torch.arange(side).clamp(max=end - 1) for side, end in zip(sides, small.shape[2:], strict=True))
     assert torch.allclose(found, small[:, :, rows][..., columns], atol=1e-6)  # sides that the generator takes
     assert max(read) <= max(512, factor)
@@ -190,6 +191,43 @@ def test_too_little_space_for_scratch_is_said_before_it_is_used_up(monkeypatch):
     monkeypatch.setattr(scratch.shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
     with pytest.raises(TilingError, match="GB are free"):
         translate_tiled(generator_of(SMALL), picture(40, 40), Tiling(side=16))
+
+
+LAYERS = {
+    "zero": (lambda x: stages.Padded(x, (1, 1), (0, 1), "zero"), lambda x: F.pad(x, (0, 1, 1, 1))),
+    "reflect": (
+        lambda x: stages.Padded(x, (2, 1), (1, 3), "reflect"),
+        lambda x: F.pad(x, (1, 3, 2, 1), mode="reflect"),
+    ),
+    "replicate": (
+        lambda x: stages.Padded(x, (2, 1), (1, 3), "replicate"),
+        lambda x: F.pad(x, (1, 3, 2, 1), mode="replicate"),
+    ),
+    "stride": (lambda x: stages.Convolved(x, KERNELS, BIAS, 2), lambda x: F.conv2d(x, KERNELS, BIAS, 2)),
+    "groups": (
+        lambda x: stages.Convolved(x, KERNELS[:, :1], None, 1, 3),
+        lambda x: F.conv2d(x, KERNELS[:, :1], groups=3),
+    ),
+    "transposed": (
+        lambda x: stages.Transposed(x, KERNELS, BIAS, 1, (8, 10)),
+        lambda x: F.conv_transpose2d(x, KERNELS, BIAS, 2, 1, output_padding=1),
+    ),
+    "doubled": (stages.Doubled, lambda x: x.repeat_interleave(2, 2).repeat_interleave(2, 3)),
+    "stored": (lambda x: stages.Stored(x, None), lambda x: x),
+}
+KERNELS, BIAS = torch.linspace(-1, 2, 81).sin().view(3, 3, 3, 3), torch.tensor([0.1, -0.2, 0.3])
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_any_window_of_a_layer_is_cut_from_its_whole_result(layer):
+    made, plainly = LAYERS[layer]
+    pixels = picture(4, 5)
+    stage, whole = made(stages.Pixels(pixels, 2, torch.device("cpu"))), plainly(to_tensor(pixels)[None])
+    assert (1, stage.channels, stage.height, stage.width) == whole.shape
+    for top, left in product(range(stage.height), range(stage.width)):
+        for bottom, right in product(range(top + 1, stage.height + 1), range(left + 1, stage.width + 1)):
+            window = stage.window(stages.Box(top, bottom, left, right))
+            assert torch.allclose(window, whole[:, :, top:bottom, left:right], atol=1e-5)
 
 
 def test_as_much_scratch_space_is_asked_for_as_is_written(tmp_path, monkeypatch):
