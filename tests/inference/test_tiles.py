@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from cyclegan.data.images import ImageError, to_tensor
 from cyclegan.inference.tiling import blended_tiles, scratch, stages
 from cyclegan.inference.tiling.exact_tiles import exact
-from cyclegan.inference.tiling.shared_norms import with_statistics_of
+from cyclegan.inference.tiling.shared_norms import Moments, fixed_norm, with_statistics_of
 from cyclegan.inference.tiling.tiles import Tiling, TilingError, to_pixels, translate_tiled
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.networks import build_generator
 from cyclegan.networks.initialize import initialize
+from cyclegan.networks.layers import ChannelMeans
 
 SMALL = {"name": "resnet", "width": 4, "blocks": 2}
 NETWORKS = [
@@ -114,6 +115,24 @@ def test_fixed_statistics_of_the_same_picture_change_nothing():
     assert (fixed(corner) - generator(corner)).abs().mean() > 0.01
 
 
+@pytest.mark.parametrize(
+    "norm", [torch.nn.GroupNorm(2, 6), torch.nn.InstanceNorm2d(6), torch.nn.GroupNorm(3, 6)], ids=str
+)
+def test_statistics_of_all_tiles_are_those_of_the_whole(norm):
+    x, moments = torch.randn(1, 6, 5, 8) * torch.arange(1.0, 7).view(6, 1, 1), Moments()
+    if norm.affine:
+        torch.nn.init.uniform_(norm.weight), torch.nn.init.uniform_(norm.bias)
+    for part in (x[..., :3], x[..., 3:]):
+        moments.add(part)
+    assert torch.allclose(fixed_norm(norm, moments)(x), norm(x), atol=1e-5)
+
+
+def test_what_looks_at_the_whole_keeps_what_it_saw_there():
+    network, images = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), ChannelMeans()), to_tensor(picture(16, 16))[None]
+    fixed, corner = with_statistics_of(network, images), images[:, :, :4, :4]
+    assert torch.equal(fixed(corner), network(images)) and not torch.allclose(network(corner), network(images))
+
+
 def test_thumbnail_tiles_have_no_seams():
     generator = generator_of({**SMALL, "blocks": 1})
     pixels = picture(192, 224)
@@ -137,8 +156,9 @@ def test_a_small_thumbnail_stays_close():
 def test_bands_are_as_high_as_a_tile_without_what_it_shares(side, overlap, bands):
     whole = stages.Padded.picture(picture(80, 40), (80, 40), torch.device("cpu"))
     with torch.no_grad():
-        boxes = [box for box, _ in blended_tiles.blended(generator_of(SMALL), whole, side, overlap, 100)]
-    assert boxes == [(top, bottom, 0, 40) for top, bottom in pairwise(bands)]
+        found = list(blended_tiles.blended(generator_of(SMALL), whole, side, overlap, 100))
+    assert [box for box, _ in found] == [(top, bottom, 0, 40) for top, bottom in pairwise(bands)]
+    assert all(values.shape == (1, 3, box.bottom - box.top, 40) for box, values in found)
 
 
 @pytest.mark.parametrize("axis", [2, 3])
