@@ -20,6 +20,7 @@ from cyclegan.inference.checkpoints.initial import Start, init_from
 from cyclegan.networks.diffaugment import adaptive
 from cyclegan.networks.winograd import LEAST_CHANNELS, use_winograd
 from cyclegan.training import checkpoint
+from cyclegan.training.compiling import compile_training
 from cyclegan.training.ema import Ema
 from cyclegan.training.journal import Means
 from cyclegan.training.optimizers import check_groups, new_optimizer
@@ -105,7 +106,7 @@ class Trainer:
         """Wrap each trained network by itself and put it back as the same attribute."""
         for name, network in self.networks.items():
             if self.config.speed.compile:
-                network.compile(mode=self.config.speed.compile_mode)
+                compile_training(network, self.config.speed.compile_mode, "crop" in self.config.data.resize)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="`broadcast_buffers`", category=FutureWarning)  # torch 2.15
                 setattr(self.algorithm, name, self.accelerator.prepare_model(network))

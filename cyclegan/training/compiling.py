@@ -1,0 +1,28 @@
+"""torch.compile, for the networks that are trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def compile_training(network: nn.Module, mode: str | None, one_size: bool) -> None:
+    """Compile what it does in training; in eval mode, where pictures may have any size, it goes on as it is.
+
+    Its own `forward`, which networks of a kind share, and not what Accelerate wraps around it, which is one function
+    for all networks: PyTorch compiles a function for eight kinds of calls, and leaves it plain for all others.
+
+    Args:
+        network: before Accelerate has prepared it
+        mode: of torch.compile
+        one_size: pictures have one size and there are few numbers of them at a time: compile for each
+    """
+    plain = network.forward
+    compiled = torch.compile(plain, mode=mode, dynamic=False if one_size else None)
+
+    def forward(*inputs: Any, **options: Any) -> Any:
+        return (compiled if network.training else plain)(*inputs, **options)
+
+    network.forward = forward
