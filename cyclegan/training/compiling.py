@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
+
+GRAPHS = ("reduce-overhead", "max-autotune")  # modes that record CUDA graphs
 
 
 def compile_training(network: nn.Module, mode: str | None, one_size: bool) -> None:
@@ -26,3 +29,13 @@ def compile_training(network: nn.Module, mode: str | None, one_size: bool) -> No
         return (compiled if network.training else plain)(*inputs, **options)
 
     network.forward = forward
+
+
+def keep_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Let gradients add up in memory of their own.
+
+    Those of a CUDA graph lie in its memory, which it writes over when it runs again, and autograd takes the first of
+    several as it comes, to add the others to it (pytorch issues 169545 and 96693).
+    """
+    for parameter in parameters:
+        parameter.register_hook(torch.clone)

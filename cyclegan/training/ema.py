@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 
@@ -19,22 +20,22 @@ class Ema(nn.Module):
     def __init__(self, generators: dict[str, nn.Module], decay: float):
         super().__init__()
         self.decay, self.updates = decay, 0
-        self.averages = nn.ModuleDict(
-            {direction: AveragedModel(network, multi_avg_fn=self._mix) for direction, network in generators.items()}
-        )
+        self.averages = nn.ModuleDict({direction: AveragedModel(network) for direction, network in generators.items()})
 
+    @torch.no_grad()
     def update(self, generators: dict[str, nn.Module]) -> None:
+        """Not by AveragedModel's own, which takes a counter to the GPU and waits there until all is computed."""
+        first = self.updates == 0
         self.updates += 1
-        for direction, network in generators.items():
-            self.averages[direction].update_parameters(network)
+        kept = 0.0 if first else min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for direction, average in self.generators().items():
+            network = generators[direction]
+            torch._foreach_lerp_([*average.parameters()], [*network.parameters()], 1 - kept)
+            for buffer, value in zip(average.buffers(), network.buffers(), strict=True):
+                buffer.copy_(value)
 
     def generators(self) -> dict[str, nn.Module]:
         return {direction: average.module for direction, average in self.averages.items()}
-
-    def _mix(self, averages: list[Tensor], current: list[Tensor], _: Tensor) -> None:
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for average, value in zip(averages, current, strict=True):
-            average.lerp_(value, 1 - decay)
 
     def get_extra_state(self) -> int:
         return self.updates

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from cyclegan.inference.checkpoints.initial import Start, init_from
 from cyclegan.networks.diffaugment import adaptive
 from cyclegan.networks.winograd import LEAST_CHANNELS, use_winograd
 from cyclegan.training import checkpoint
-from cyclegan.training.compiling import compile_training
+from cyclegan.training.compiling import GRAPHS, compile_training, keep_gradients
 from cyclegan.training.ema import Ema
 from cyclegan.training.journal import Means
 from cyclegan.training.optimizers import check_groups, new_optimizer
@@ -68,6 +69,8 @@ class Trainer:
             name: [parameter for network in networks for parameter in network.parameters()]
             for name, networks in self.algorithm.trained().items()
         }
+        if config.speed.compile_mode in GRAPHS:
+            keep_gradients(chain(*self.parameters.values()))
         self.directions = {
             name: [d for d, network in self.generators.items() if any(next(network.parameters()) is p for p in own)]
             for name, own in self.parameters.items()
@@ -104,6 +107,8 @@ class Trainer:
 
     def _prepare_networks(self) -> None:
         """Wrap each trained network by itself and put it back as the same attribute."""
+        if self.config.speed.compile:
+            torch.compiler.reset()  # another run of this process may have left none of the few places for graphs
         for name, network in self.networks.items():
             if self.config.speed.compile:
                 compile_training(network, self.config.speed.compile_mode, "crop" in self.config.data.resize)
@@ -130,9 +135,8 @@ class Trainer:
         if (shapes := [value.shape for value in batch.values()]) != self.shapes:
             self.shapes = shapes
             give_back_freed_memory()
-        if self.config.speed.compile_mode and self.accelerator.sync_gradients:
-            # An update begins: CUDA graphs may write over what the last one computed, but not over gradients that are
-            # still being summed, as they would by their own guess, which is a call without a backward pass to come.
+        if self.config.speed.compile_mode in GRAPHS:
+            # They may write over what the last batch computed; left to guess, over what this one has not used up yet.
             torch.compiler.cudagraph_mark_step_begin()
         self._await_gradients(self.parameters, True)
         with self.accelerator.accumulate(*(getattr(self.algorithm, name) for name in self.networks)):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch._dynamo import config, utils
 
-from cyclegan.training.compiling import compile_training
+from cyclegan.training.compiling import compile_training, keep_gradients
 from cyclegan.training.loop import train
 from tests.conftest import merged
 
@@ -25,12 +25,13 @@ def graphs(monkeypatch):
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("precision", ["no", "bf16"])
-def test_no_call_of_a_network_is_left_plain(precision: str, options: dict, graphs):
+def test_no_call_of_a_network_is_left_plain(options: dict, graphs):
     """PyTorch compiles a function eight times at most: networks of a kind share theirs, sheets are not compiled."""
-    speed = {"compile": True, "precision": precision, "channels_last": True}
-    train(merged(options, speed=speed, algorithm={"name": "cyclegan", "pool": 2}))
-    assert graphs() == 4  # generators with the identity's pictures and back, critics for the generators and for losses
+    options = merged(options, speed={"compile": True, "channels_last": True}, algorithm={"name": "cyclegan", "pool": 2})
+    for run, precision in enumerate(("no", "bf16", "no"), start=1):
+        name, options["speed"]["precision"] = f"run{run}", precision
+        train(merged({**options, "name": name}, training={"batch_size": run, "batches_per_epoch": 2}))
+        assert graphs() == 4 * run  # generators: with the identity's pictures, and back; critics: for both optimizers
 
 
 def test_pictures_of_other_sizes_are_translated_without_compiling(graphs):
@@ -42,3 +43,25 @@ def test_pictures_of_other_sizes_are_translated_without_compiling(graphs):
     for side in range(9, 20):
         network(torch.rand(1, 3, side, side))
     assert graphs() == 1
+
+
+class Replayed(torch.autograd.Function):
+    """Twice the weight; like a CUDA graph it writes its gradient to the same place each time."""
+
+    place = torch.empty(2)
+
+    @staticmethod
+    def forward(ctx, weight: torch.Tensor) -> torch.Tensor:
+        return 2 * weight
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        return torch.mul(gradient, 2, out=Replayed.place).detach()
+
+
+def test_gradients_that_a_graph_writes_over_add_up():
+    weight = nn.Parameter(torch.ones(2))
+    keep_gradients([weight])
+    for factor in (1, 10, 100):
+        (factor * Replayed.apply(weight)).sum().backward()
+    assert weight.grad.tolist() == [222, 222]

@@ -123,15 +123,14 @@ def test_every_mode_of_compiling_trains_as_float32_does(mode: str, precision: st
     compare(options, precision, (True, False, True), mode)
 
 
-def test_graphs_are_told_where_an_update_begins(options: dict, monkeypatch):
-    """Not between the batches that it accumulates: their gradients lie in the memory of the graphs."""
+@pytest.mark.parametrize(("mode", "batches"), [("max-autotune", 4), ("max-autotune-no-cudagraphs", 0)])
+def test_graphs_are_told_where_a_batch_begins(mode: str, batches: int, options: dict, monkeypatch):
     said: list[str] = []
     monkeypatch.setattr("torch.compile", lambda forward, mode, dynamic: said.append(mode) or forward)
-    monkeypatch.setattr("torch.compiler.cudagraph_mark_step_begin", lambda: said.append("update"))
+    monkeypatch.setattr("torch.compiler.cudagraph_mark_step_begin", lambda: said.append("batch"))
     training = {"accumulate": 2, "batches_per_epoch": 4, "epochs": 1, "decay_epochs": 0}
-    speed = {"compile": True, "compile_mode": "max-autotune"}
-    train(merged({**options, "speed": speed}, training=training))
-    assert said == ["max-autotune"] * 4 + ["update"] * 2
+    train(merged({**options, "speed": {"compile": True, "compile_mode": mode}}, training=training))
+    assert said == [mode] * 4 + ["batch"] * batches
 
 
 @pytest.mark.parametrize(
