@@ -69,7 +69,7 @@ class DistanceGAN(Algorithm):
         if self.between == "halves":
             half = images.shape[2] // 2
             return (images[:, :, :half] - images[:, :, -half:]).abs().mean((1, 2, 3))
-        first, second = torch.combinations(torch.arange(len(images), device=images.device)).T
+        first, second = torch.triu_indices(len(images), len(images), offset=1, device=images.device)
         return (images[first] - images[second]).abs().mean((1, 2, 3))
 
 
@@ -79,22 +79,21 @@ class Distances(nn.Module):
     def __init__(self, size: int):
         super().__init__()
         self.size = size
-        self.values: list[Tensor] = []
+        self.values = torch.empty(0)
 
     @torch.no_grad()
     def add(self, distances: Tensor) -> None:
-        self.values = [*self.values, *distances.detach().cpu()][-self.size :]
+        self.values = torch.cat([self.values.to(distances), distances])[-self.size :]
 
     def enough(self) -> bool:
         return len(self.values) >= min(ENOUGH, self.size)
 
     def standardised(self, distances: Tensor) -> Tensor:
         """With the mean and deviation of those remembered."""
-        known = torch.stack(self.values).to(distances)
-        return (distances - known.mean()) / known.std(correction=0).clamp(min=0.01)
+        return (distances - self.values.mean()) / self.values.std(correction=0).clamp(min=0.01)
 
     def get_extra_state(self) -> list[Tensor]:
         return list(self.values)
 
     def set_extra_state(self, state: list[Tensor]) -> None:
-        self.values = list(state)[-self.size :]
+        self.values = torch.stack(state[-self.size :]) if state else torch.empty(0)

@@ -52,7 +52,7 @@ class DiffAugment(nn.Module):
         """Take note of scores of real pictures; above `middle` they are taken for real."""
         maps = [scores] if isinstance(scores, Tensor) else scores
         surest = torch.stack([(score - middle).sign().flatten(1).mean(1) for score in maps]).mean(0)  # (N,)
-        self.heard += torch.stack([surest.sum(), surest.new_tensor(len(surest))]).to(self.heard)
+        self.heard += torch.stack([surest.sum(), surest.new_full((), len(surest))]).to(self.heard)
 
     def adapt(self, heard: Tensor) -> None:
         """Move p where it is time to; `heard` is the sum of what all processes heard since the last call."""

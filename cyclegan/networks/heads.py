@@ -34,7 +34,7 @@ class ProjectionHeads(nn.Module):
 
 def draw_places(features: Sequence[Tensor], count: int) -> list[Tensor]:
     """Up to `count` different places of each (N, C, H, W), as row * W + column."""
-    return [torch.randperm(feature[0, 0].numel())[:count].to(feature.device) for feature in features]
+    return [torch.randperm(feature[0, 0].numel(), device=feature.device)[:count] for feature in features]
 
 
 def compared_layers(generator: nn.Module, layers: Sequence[int] | None) -> tuple[int, ...]:
