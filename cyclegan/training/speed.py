@@ -72,5 +72,10 @@ def _reflection(config: Config) -> str | None:
     options = {
         f"{section}.{key}": v for section in ("generator", "discriminator") for key, v in vars(config)[section].items()
     }
-    reflects = {"padding": "reflect", "downsample": "antialias", "antialias": True, "name": "ugatit"}
-    return next((f"{key}={v}" for key, v in options.items() if reflects.get(key.split(".")[1]) == v), None)
+    reflects = {
+        "padding": ["reflect"],
+        "downsample": ["antialias"],
+        "antialias": [True],
+        "name": ["adain", "linear", "ugatit", "variational"],
+    }
+    return next((f"{key}={v}" for key, v in options.items() if v in reflects.get(key.split(".")[1], [])), None)

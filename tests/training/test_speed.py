@@ -160,6 +160,7 @@ def test_what_makes_no_sense_is_refused(changes: dict, expected: str, options: d
         ({}, "generator.padding=reflect"),
         ({"generator": {"padding": "zero", "downsample": "antialias"}}, "generator.downsample=antialias"),
         ({"generator": {"padding": "zero"}, "discriminator": {"antialias": True}}, "discriminator.antialias=True"),
+        ({"algorithm": {"name": "adain"}, "generator": {"name": "adain"}}, "generator.name=adain"),
     ],
 )
 def test_reflection_is_not_deterministic_on_a_gpu(changes: dict, option: str):
