@@ -118,12 +118,14 @@ class Chronicle:
 
 @contextmanager
 def evaluating(networks: dict[str, nn.Module]) -> Iterator[None]:
-    """Dropout off, batch norm with its statistics; afterwards as before."""
+    """Dropout off, batch norm with its statistics, no trial of cuDNN's ways for each size; afterwards as before."""
     before = {name: network.training for name, network in networks.items()}
+    trial, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
     for network in networks.values():
         network.eval()
     try:
         yield
     finally:
+        torch.backends.cudnn.benchmark = trial
         for name, network in networks.items():
             network.train(before[name])

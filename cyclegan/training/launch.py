@@ -28,14 +28,14 @@ def found_device() -> torch.device:
 
 @contextmanager
 def new_accelerator(config: Config) -> Iterator[Accelerator]:
-    """Accelerate for one run; its global state is cleared before, so that a notebook can train again."""
+    """Accelerate for one run; its global state is cleared before, so that a notebook can train again, elsewhere too."""
     device = found_device()
     check_speed(config, device)
     if missing := set(config.logging.trackers) - set(map(str, get_available_trackers())):
         raise ConfigError(f"logging.trackers: no {', '.join(sorted(missing))} here; pip install it, or leave it out")
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS has no deterministic products
-    AcceleratorState._reset_state(reset_partial_state=False)
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())  # which has the device
     accelerator = _join_the_others(
         # Said aloud: else the processes that torchrun starts on a CPU would each train alone, in the same folder.
         cpu=device.type == "cpu",
@@ -51,9 +51,13 @@ def new_accelerator(config: Config) -> Iterator[Accelerator]:
             f"{os.environ['WORLD_SIZE']} processes were launched but this one sees {accelerator.num_processes}: "
             "on a CPU launch with torchrun, on GPUs with accelerate launch or torchrun"
         )
+    trial = torch.backends.cudnn.benchmark
+    # Of all the ways of cuDNN, once for each size: that pays where batches have one, but luck decides which is fastest.
+    torch.backends.cudnn.benchmark = "crop" in config.data.resize and not config.deterministic
     try:
         yield accelerator
     finally:
+        torch.backends.cudnn.benchmark = trial
         end_trackers(accelerator)
         accelerator.end_training()
         accelerator.free_memory()

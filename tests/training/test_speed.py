@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import PartialState
 
 from cyclegan.algorithms import complete_config
 from cyclegan.config import ConfigError, load_config
 from cyclegan.networks import winograd
 from cyclegan.networks.winograd import winograd_conv2d
+from cyclegan.training.chronicle import evaluating
 from cyclegan.training.journal import read_metrics
+from cyclegan.training.launch import found_device, new_accelerator
 from cyclegan.training.loop import train
 from cyclegan.training.speed import can_compile, check_speed
 from tests.conftest import merged
@@ -176,6 +179,25 @@ def test_winograd_on_a_gpu_is_told_unless_the_run_chose_it_on_a_cpu():
         check_speed(config, torch.device("cuda"))
     config.speed.choice = "auto"
     check_speed(config, torch.device("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "tried"), [({}, True), ({"data": {"resize": "none"}}, False), ({"deterministic": True}, False)]
+)
+def test_cudnn_tries_its_ways_in_training_where_pictures_have_one_size(changes: dict, tried: bool, options: dict):
+    with new_accelerator(load_config(merged(options, **changes))):
+        assert torch.backends.cudnn.benchmark == tried
+        with evaluating({}):
+            assert not torch.backends.cudnn.benchmark
+        assert torch.backends.cudnn.benchmark == tried
+    assert not torch.backends.cudnn.benchmark
+
+
+def test_a_notebook_may_train_again_on_another_device(options: dict):
+    with new_accelerator(load_config(options)):
+        PartialState._shared_state["device"] = torch.device("meta")
+    with new_accelerator(load_config(options)) as accelerator:
+        assert accelerator.device == found_device()
 
 
 @pytest.mark.parametrize("choice", ["plain", "auto"])
