@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 torch.set_num_threads(1)
+HAS_GPU = torch.cuda.is_available()
 
 
 def write_pictures(folder: Path, count: int, side: int = 40, seed: int = 0) -> None:
@@ -56,8 +57,16 @@ def full_disk(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.fixture(autouse=True)
+def only_what_is_marked_sees_a_gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    """What other tests state, they state of a CPU: the same everywhere. TESTS_SEE_GPU=1 lets them try one."""
+    if HAS_GPU and "gpu" not in request.keywords and not os.environ.get("TESTS_SEE_GPU"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # for processes that they start
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not torch.cuda.is_available():
+    if not HAS_GPU:
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

@@ -5,16 +5,16 @@ Tried on the meta device: it computes nothing, so to look at a value is an error
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cyclegan.algorithms import algorithms
-from cyclegan.config import load_config
+from cyclegan.config import Config, load_config
 from cyclegan.training.launch import new_accelerator
 from cyclegan.training.trainer import Trainer
 from tests.algorithms.test_algorithms import NETWORKS, suited
@@ -40,7 +40,7 @@ class Travels(TorchDispatchMode):
         return output
 
 
-@pytest.mark.parametrize(
+UPDATES = pytest.mark.parametrize(
     "changes",
     [
         *({"algorithm": {"name": name}} for name in sorted(algorithms())),
@@ -52,19 +52,49 @@ class Travels(TorchDispatchMode):
     ],
     ids=str,
 )
-def test_an_update_does_not_wait_for_the_gpu(changes: dict, monkeypatch):
+
+
+def config_of(changes: dict) -> Config:
     name = changes.get("algorithm", {}).get("name", "cyclegan")
     sections = {**NETWORKS, **changes, "algorithm": {"name": name, **changes.get("algorithm", {})}}
     training = {"ema": 0.9, "clip": 1.0, "batch_size": 2}
-    config = load_config(suited(name, {"name": "x", **sections, "training": training}))
+    return load_config(suited(name, {"name": "x", **sections, "training": training}))
+
+
+def second_update(trainer: Trainer, watched: AbstractContextManager) -> dict[str, torch.Tensor]:
+    """Watched; what was restored may come at the first one."""
+    channels = {domain: getattr(trainer.config.data, domain).channels for domain in ("A", "B")}
+    for watch in (Travels(), watched):
+        device = trainer.accelerator.device
+        batch = {domain: torch.empty(2, count, 32, 32, device=device) for domain, count in channels.items()}
+        with watch:
+            losses = trainer.update(batch, 1.0)
+    return losses
+
+
+@UPDATES
+def test_an_update_does_not_wait_for_the_gpu(changes: dict, monkeypatch):
+    config, travels = config_of(changes), Travels()
     monkeypatch.setattr("torch.autocast", lambda *_, **__: nullcontext())  # does not know the meta device
     monkeypatch.setattr("torch.Tensor.new_tensor", lambda *_, **__: pytest.fail("a tensor made of numbers of the host"))
     with new_accelerator(config) as accelerator:
-        monkeypatch.setitem(AcceleratorState._shared_state, "device", META)
-        trainer = Trainer(config, accelerator)
-        travels, channels = Travels(), {domain: getattr(config.data, domain).channels for domain in ("A", "B")}
-        for watched in (nullcontext(), travels):  # what was restored may come at the first update
-            batch = {domain: torch.empty(2, count, 32, 32, device=META) for domain, count in channels.items()}
-            with watched:
-                losses = trainer.update(batch, 1.0)
-        assert losses and travels.seen == []
+        for state in (AcceleratorState, PartialState):
+            monkeypatch.setitem(state._shared_state, "device", META)
+        assert second_update(Trainer(config, accelerator), travels)
+    assert travels.seen == []
+
+
+@contextmanager
+def waiting_is_an_error():
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@UPDATES
+def test_nor_does_it_on_a_gpu(changes: dict):
+    with new_accelerator(config_of(changes)) as accelerator:
+        assert second_update(Trainer(config_of(changes), accelerator), waiting_is_an_error())
