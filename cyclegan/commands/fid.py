@@ -11,7 +11,7 @@ from accelerate import PartialState
 
 from cyclegan.arguments import flag, given, seed, whole_number
 from cyclegan.data.images import find_images
-from cyclegan.devices import usable_device
+from cyclegan.devices import usable_device, whole_float32
 from cyclegan.evaluation.archive import load_statistics, save_statistics
 from cyclegan.evaluation.card import save_card
 from cyclegan.evaluation.cycle import errors_of
@@ -122,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@whole_float32()
 def _run(options: argparse.Namespace) -> None:
     generated = _pictures_of(options.generated, options.direction)
     _check(options, generated)

@@ -50,6 +50,14 @@ def test_the_last_line_is_pytorch_fids(folders, published_weights, capsys):
     assert float(last.removeprefix("FID:")) == pytest.approx(expected, rel=1e-6)
 
 
+def test_nothing_that_it_computes_rounds_to_tf32(folders, published_weights, monkeypatch):
+    """Features do not anyway; but neither generators, for --cycle, nor LPIPS."""
+    seen, conv = [], torch.backends.cudnn.conv
+    monkeypatch.setattr("cyclegan.commands.fid._check", lambda *_: seen.append(conv.fp32_precision))
+    assert main([*folders, *FAST]) == 0
+    assert seen == ["ieee"] and conv.fp32_precision != "ieee"
+
+
 def test_protocol_counts_and_weights_stand_beside_the_number(folders, published_weights, capsys):
     assert main([*folders, *FAST, "--protocol", "clean"]) == 0
     output = capsys.readouterr()
