@@ -17,7 +17,7 @@ from cyclegan.config import load_config
 from cyclegan.evaluation.extractors import Extractor
 from cyclegan.evaluation.split import translate_split
 from cyclegan.inference.picture_files import Picture
-from cyclegan.inference.tiles import Tiling
+from cyclegan.inference.tiling.tiles import Tiling
 from cyclegan.inference.translator import Translator
 from cyclegan.networks import build_generator
 from cyclegan.networks.initialize import initialize
