@@ -160,6 +160,7 @@ def one(mode: str, size: int, batch: int, options: argparse.Namespace) -> dict[s
     pictures = {domain: torch.rand(batch, 3, size, size, device=device) * 2 - 1 for domain in "AB"}
     before = peak_memory(device)
     if mode == "reference":
+        torch.backends.cudnn.benchmark = True  # as the known ones; that cuDNN rounds to TF32 is PyTorch's default
         plain = CycleGAN(device)
         seconds, busy = of_a_step(lambda: plain.step(pictures["A"], pictures["B"]), device, options)
     else:
