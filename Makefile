@@ -43,7 +43,7 @@ bench: setup
 	$(BIN)/python benchmarks/evaluate.py --sizes 200 --images 8 --turns 1 --json benchmarks/evaluate.json
 	$(BIN)/python benchmarks/algorithms.py --cost --size 128 --iterations 1 --turns 1 --methods cyclegan cut
 
-# What a GPU has to show, in about half an hour; a part that fails leaves the others alone.
+# What a GPU has to show; a part that fails leaves the others alone.
 bench-gpu: setup
 	-$(BIN)/python -m pytest -m gpu -q
 	-$(BIN)/python benchmarks/step.py --modes auto bf16 "bf16 channels_last" "compile channels_last" "CUDA graphs" --batch 1 4 16 32 --turns 1 --json benchmarks/step-gpu.json
