@@ -12,6 +12,7 @@ from cyclegan.algorithms import algorithms, build_algorithm, complete_config
 from cyclegan.config import Config, ConfigError, load_config
 from cyclegan.data.published import SETS
 from cyclegan.describe import describe_options
+from cyclegan.overrides import read_yaml
 
 SHIPPED = sorted((Path(__file__).parents[1] / "options").glob("*.yaml"))
 
@@ -270,6 +271,14 @@ def test_a_key_that_is_merged_in_may_be_given_anew(tmp_path: Path):
     )
     data = load_config(tmp_path / "x.yaml").data
     assert (data.A.channels, data.B.channels, data.B.background) == (1, 3, "black")
+
+
+def test_a_section_that_has_merged_may_itself_be_merged(tmp_path: Path):
+    """PyYAML merges into a section that lies deeper before it looks at its keys."""
+    (tmp_path / "x.yaml").write_text(
+        "discriminator: &small {width: 8}\ndata: {A: {augment: [&b {<<: *small, width: 16}]}}\ngenerator: {<<: *b}"
+    )
+    assert read_yaml(tmp_path / "x.yaml")["generator"] == {"width": 16}
 
 
 def test_a_word_is_the_name_of_an_algorithm_or_network(tmp_path: Path):
