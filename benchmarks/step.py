@@ -148,7 +148,8 @@ def in_a_process(mode: str, size: int, batch: int, options: argparse.Namespace) 
     print(done.stderr, file=sys.stderr)
     if done.returncode == -signal.SIGKILL or "out of memory" in done.stderr.lower():
         raise RuntimeError("out of memory")
-    raise RuntimeError(done.stderr.strip().splitlines()[-1][:80])
+    said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]  # a crash says nothing
+    raise RuntimeError(said[-1][:80])
 
 
 def one(mode: str, size: int, batch: int, options: argparse.Namespace) -> dict[str, float]:
