@@ -58,6 +58,7 @@ def main() -> None:
 def train(processes: int, options: argparse.Namespace, folder: Path) -> Path:
     most = max(options.processes)
     batch = options.batch if options.speed else most // processes
+    every = max(1, options.updates // 20) if options.speed else 1  # a line of curves waits for the GPU
     config: dict[str, Any] = {
         "name": f"on{processes}",
         "results": str(folder),
@@ -65,7 +66,7 @@ def train(processes: int, options: argparse.Namespace, folder: Path) -> Path:
         "generator": {"name": "resnet", "width": options.width, "blocks": 2},
         "discriminator": {"name": "patch", "width": options.width, "layers": 2},
         "training": {"epochs": 25, "decay_epochs": 25, "batch_size": batch, "max_steps": options.updates},
-        "logging": {"log_every": batch * processes, "samples": 0, "trackers": []},
+        "logging": {"log_every": batch * processes * every, "samples": 0, "trackers": []},
     }
     if options.speed:
         config["speed"] = {"precision": options.precision}
