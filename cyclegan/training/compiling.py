@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import MethodType
 from typing import Any
 
 import torch
@@ -22,13 +23,13 @@ def compile_training(network: nn.Module, mode: str | None, one_size: bool) -> No
         mode: of torch.compile
         one_size: pictures have one size and there are few numbers of them at a time: compile for each
     """
-    plain = network.forward
+    plain = type(network).forward
     compiled = torch.compile(plain, mode=mode, dynamic=False if one_size else None)
 
-    def forward(*inputs: Any, **options: Any) -> Any:
-        return (compiled if network.training else plain)(*inputs, **options)
+    def forward(self: nn.Module, *inputs: Any, **options: Any) -> Any:
+        return (compiled if self.training else plain)(self, *inputs, **options)
 
-    network.forward = forward
+    network.forward = MethodType(forward, network)  # a copy of the network binds it to itself
 
 
 def keep_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import pytest
@@ -45,6 +46,16 @@ def test_pictures_of_other_sizes_are_translated_without_compiling(graphs):
     for side in range(9, 20):
         network(torch.rand(1, 3, side, side))
     assert graphs() == 1
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_copy_of_a_compiled_network_computes_with_its_own_weights(training: bool, graphs):
+    network = nn.Conv2d(3, 3, 1).train(training)
+    compile_training(network, None, one_size=True)
+    blank = copy.deepcopy(network).requires_grad_(False)
+    for weights in blank.parameters():
+        weights.zero_()
+    assert not blank(torch.ones(1, 3, 4, 4)).any() and network(torch.ones(1, 3, 4, 4)).any()
 
 
 class Replayed(torch.autograd.Function):
