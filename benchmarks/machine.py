@@ -29,7 +29,7 @@ def about(threads: int | None = None, device: str = "cpu") -> dict[str, Any]:
 def machine(threads: int | None = None, device: str = "cpu") -> str:
     """The GPU's name, or the processor's with the threads that torch uses (all cores if not told)."""
     if device.startswith("cuda"):
-        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     flags = {flag for line in lines if line.startswith("flags") for flag in line.split()}
@@ -41,6 +41,6 @@ def machine(threads: int | None = None, device: str = "cpu") -> str:
 def peak_memory(device: str | torch.device = "cpu") -> float:
     """MiB: what torch had of the GPU at most, or this process of the memory."""
     if torch.device(device).type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
+        return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status").read_text()  # getrusage's peak is inherited from the process that started us
     return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 2**10

@@ -199,7 +199,7 @@ def timed(step: Callable, device: torch.device) -> tuple[float, float]:
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done all that it was asked to do."""
     if device.type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
 
 
 def pair_macs(size: int) -> float:

@@ -12,12 +12,13 @@ from PIL import Image, ImageDraw
 
 from cyclegan.config import load_config
 from cyclegan.inference.checkpoints.generator_file import load_generator
+from cyclegan.losses.structure import luminance
 from cyclegan.training import doctor as doctors
 from cyclegan.training.doctor import Doctor, new_doctor
 from cyclegan.training.journal import read_metrics
 from cyclegan.training.loop import train
 from cyclegan.training.samples import sample_images
-from cyclegan.training.symptoms import brightness_correlation, contrast_share, has_won, jumps, luminance, variety
+from cyclegan.training.symptoms import brightness_correlation, contrast_share, has_won, jumps, variety
 
 
 def healthy_line(noise: random.Random) -> dict[str, float]:
