@@ -115,6 +115,11 @@ class Data(Section):
     )
     workers: NonNegativeInt = Field(2, description="loader processes for each training process; 0 loads in the loop")
 
+    @property
+    def one_size(self) -> bool:
+        """Whether a domain's pictures all come out in crop_size."""
+        return "crop" in self.resize
+
 
 class DiffAugment(Section):
     policy: list[Literal["colour", "translation", "cutout"]] = Field(

@@ -78,9 +78,9 @@ class Transform:
         self.last: tuple[Path, np.ndarray] | None = None  # zoomed crops come from few large pictures, or from one
         if self.zoom and self.zoom[0] > self.zoom[1]:
             raise ConfigError(f"data.zoom: the smallest scale first, found {list(self.zoom)}")
-        if "crop" in data.resize and any(side % multiple for side in self.crop_size):
+        if data.one_size and any(side % multiple for side in self.crop_size):
             raise ConfigError(f"data.crop_size: {data.crop_size}, but this generator takes multiples of {multiple}")
-        self.crop, self.flip = "crop" in data.resize, data.flip
+        self.crop, self.flip = data.one_size, data.flip
         self.augment = albumentations.Compose(
             [_augmentation(f"data.{domain}.augment[{i}]", options) for i, options in enumerate(section.augment)]
         )

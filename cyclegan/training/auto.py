@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
-from cyclegan.config import Config
+from cyclegan.config import Config, read_yaml
 from cyclegan.devices import cpu_features, has_fast_bf16, has_fast_winograd, trains_in_channels_last
 from cyclegan.training import checkpoint
 from cyclegan.training.speed import can_compile
@@ -58,14 +57,13 @@ def chosen_speed(config: Config, device: torch.device) -> dict[str, Any]:
     twice = bool(algorithm.get("r1")) or algorithm.get("adversarial") == "wgan-gp"
     tried = not twice and algorithm["name"] not in UNTRIED
     gpu = device.type == "cuda"
-    one_size = "crop" in config.data.resize
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # "no" is what accelerate launch says unasked
     winograd = has_fast_winograd(device)
     return {
         "precision": launched if launched != "no" else "bf16" if tried and has_fast_bf16(device) else "no",
         "channels_last": tried and (trains_in_channels_last(device) or winograd),
         "winograd": winograd,
-        "compile": gpu and one_size and not twice and not config.deterministic and can_compile(device),
+        "compile": gpu and config.data.one_size and not twice and not config.deterministic and can_compile(device),
         "tf32": False,
         "checkpointing": False,
     }
@@ -84,9 +82,9 @@ def _kept(folder: Path) -> dict[str, Any] | None:
         if (folder / "manifest.json").exists():
             about = checkpoint.read_manifest(folder)["config"]
         else:
-            about = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, yaml.YAMLError):
-        return None  # what is wrong is said by who resumes
+            about = read_yaml(folder / "config.yaml")
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError):  # what is wrong is said by who resumes
+        return None
     match about:
         case {"speed": {"choice": "auto", **speed}}:
             return speed

@@ -53,7 +53,7 @@ def new_accelerator(config: Config) -> Iterator[Accelerator]:
         )
     trial = torch.backends.cudnn.benchmark
     # Of all the ways of cuDNN, once for each size: that pays where batches have one, but luck decides which is fastest.
-    torch.backends.cudnn.benchmark = "crop" in config.data.resize and not config.deterministic
+    torch.backends.cudnn.benchmark = config.data.one_size and not config.deterministic
     try:
         yield accelerator
     finally:

@@ -111,7 +111,7 @@ class Trainer:
             torch.compiler.reset()  # another run of this process may have left none of the few places for graphs
         for name, network in self.networks.items():
             if self.config.speed.compile:
-                compile_training(network, self.config.speed.compile_mode, "crop" in self.config.data.resize)
+                compile_training(network, self.config.speed.compile_mode, self.config.data.one_size)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="`broadcast_buffers`", category=FutureWarning)  # torch 2.15
                 setattr(self.algorithm, name, self.accelerator.prepare_model(network))

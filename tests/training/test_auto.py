@@ -171,6 +171,15 @@ def test_where_nothing_was_kept_it_is_chosen_anew(file: str, text: str, options:
     assert chosen({"results": options["results"]}).speed == chosen({}).speed
 
 
+def test_what_was_kept_is_read_as_options_are(options: dict):
+    """By YAML 1.1, which has the plain word for false, the precision would be that."""
+    begun = Path(options["results"]) / "x"
+    begun.mkdir(parents=True)
+    (begun / "config.yaml").write_text("speed: {choice: auto, precision: no, channels_last: true}")
+    speed = chosen({"results": options["results"]}).speed
+    assert (speed.precision, speed.channels_last) == ("no", True)
+
+
 @pytest.mark.parametrize("part", ["", "state/000000002"])
 def test_a_run_that_goes_on_from_another_keeps_what_that_one_chose(options: dict, part: str, monkeypatch, capsys):
     short = merged({**options, "speed": "auto"}, training={"max_images": 2}, logging={"samples": 0})
