@@ -35,6 +35,8 @@ def with_speed(
     begun = [config.folder] * (resume == "auto" or restarted) + [Path(resume)] * (resume not in ("auto", "none"))
     kept = next(filter(None, map(_kept, begun)), None)
     chosen = kept or chosen_speed(config, device)
+    if config.speed.winograd and "winograd" in config.speed.model_fields_set and device.type == "cpu":
+        chosen = {**chosen, "precision": "no", "compile": False}  # which it needs
     open_ = {key: value for key, value in chosen.items() if key not in config.speed.model_fields_set}
     workers = config.data.workers if "workers" in config.data.model_fields_set else new_workers(device)
     speed, data = config.speed.model_copy(update=open_), config.data.model_copy(update={"workers": workers})

@@ -89,6 +89,14 @@ def test_winograd_gives_way_to_what_options_give(given: str, options: dict, monk
     assert chosen({}, CPU, f"speed.{given}", "speed.winograd=true").speed.winograd  # for check_speed to refuse
 
 
+def test_winograd_that_is_asked_for_gets_what_it_needs():
+    """The processor has fast bf16, which would be chosen."""
+    speed = chosen({}, CPU, "speed.winograd=true").speed
+    assert speed.winograd and speed.precision == "no" and speed.channels_last
+    assert chosen({}, GPU, "speed.winograd=true").speed.precision == "bf16"
+    assert chosen({}, CPU, "speed.winograd=false").speed.precision == "bf16"
+
+
 @pytest.mark.parametrize("algorithm", [{"r1": 1}, {"adversarial": "wgan-gp"}])
 def test_gradients_of_gradients_stay_plain(algorithm: dict):
     speed = chosen({"algorithm": algorithm}, GPU).speed
