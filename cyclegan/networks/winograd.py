@@ -1,9 +1,10 @@
 """3x3 convolutions with fewer products, for float32 on a CPU (Lavin and Gray 2016, arXiv 1509.09308).
 
-F(2x2, 3x3) there: Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A makes 2x2 results out of a tile d of 4x4 numbers and a kernel g by 16
-products, where sums over the kernel take 36. Over channels it is summed before A, so the products are those of 16 pairs
-of matrices. It rounds by 5e-7 of the values, plain sums by 2e-7 to 9e-7. GPUs' libraries choose such ways by
-themselves, oneDNN on a CPU has none.
+F(4x4, 3x3) there: Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A makes 4x4 results out of a tile d of 6x6 numbers and a kernel g by 36
+products, where sums over the kernel take 144. Over channels it is summed before A, so the products are those of 36
+pairs of matrices. With the points of the paper (0, ±1, ±2) it rounds by 2e-6 to 4e-6 of the values; with better ones
+(Barabasz et al. 2018, arXiv 1803.10986) by 9e-7 to 2e-6, where plain sums round by 2e-7 to 9e-7. GPUs' libraries choose
+such ways by themselves, oneDNN on a CPU has none.
 """
 
 from __future__ import annotations
@@ -19,18 +20,30 @@ from torch import Tensor, nn
 
 LEAST_CHANNELS, LEAST_PLACES = 128, 1024  # with fewer, what goes on around the products takes what they save
 SINGLE: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}  # whatever a program's defaults are
-TILES = 1024  # at a time: enough for fast products of matrices, few enough to stay in a cache
+OUT, SEEN = 4, 6  # results of a tile a side, and the numbers that they see
+TILES = 256  # at a time: enough for fast products of matrices, few enough to stay in a cache
 
 
-def _both_ways(*rows: tuple[float, ...]) -> Tensor:
-    """M x Mᵀ of a matrix x as one product with its numbers in a column."""
-    matrix = torch.tensor(rows, **SINGLE)
-    return torch.kron(matrix, matrix)
+def _interpolating(p: float, q: float) -> list[Tensor]:
+    """Aᵀ (4, 6), Bᵀ (6, 6) and G (6, 3) from the points 0, ±p, ±q and infinity."""
+    p2, q2 = p**2, q**2
+    at_p, at_q = 0.5 / (p2 * (p2 - q2)), 0.5 / (q2 * (q2 - p2))
+    a_t = [[1, 1, 1, 1, 1, 0], [0, p, -p, q, -q, 0], [0, p2, p2, q2, q2, 0], [0, p**3, -(p**3), q**3, -(q**3), 1]]
+    b_t = [
+        [p2 * q2, 0, -p2 - q2, 0, 1, 0],
+        [0, -p * q2, -q2, p, 1, 0],
+        [0, p * q2, -q2, -p, 1, 0],
+        [0, -q * p2, -p2, q, 1, 0],
+        [0, q * p2, -p2, -q, 1, 0],
+        [0, p2 * q2, 0, -p2 - q2, 0, 1],
+    ]
+    g = [[1 / (p2 * q2), 0, 0]]
+    g += [[scale, scale * x, scale * x**2] for scale, x in ((at_p, p), (at_p, -p), (at_q, q), (at_q, -q))]
+    return [torch.tensor(matrix, **SINGLE) for matrix in (a_t, b_t, [*g, [0, 0, 1]])]
 
 
-A_T = _both_ways((1.0, 1.0, 1.0, 0.0), (0.0, 1.0, -1.0, -1.0))  # (4, 16)
-B_T = _both_ways((1.0, 0.0, -1.0, 0.0), (0.0, 1.0, 1.0, 0.0), (0.0, -1.0, 1.0, 0.0), (0.0, 1.0, 0.0, -1.0))  # (16, 16)
-G = _both_ways((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))  # (16, 9)
+A_T, B_T, G = _interpolating(5 / 8, 3 / 2)  # of all sixteenths up to 2 those that round least
+A, B, G_T = (matrix.T.contiguous() for matrix in (A_T, B_T, G))
 
 
 def use_winograd(network: nn.Module) -> int:
@@ -73,24 +86,29 @@ def winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
     The result is in channels_last; x and weight are copied if they are not.
     """
     height, width = (side - 2 for side in x.shape[2:])
-    if height % 2 or width % 2:
-        x = F.pad(x, (0, width % 2, 0, height % 2))
+    if height % OUT or width % OUT:
+        x = F.pad(x, (0, -width % OUT, 0, -height % OUT))
     return _Winograd.apply(x, weight, bias).permute(0, 3, 1, 2)[:, :, :height, :width]
 
 
 class _Winograd(torch.autograd.Function):
-    """For even H and W, to (N, H, W, K): were it to return a view, nobody could write over it later."""
+    """For whole tiles, to (N, H, W, K): were it to return a view, nobody could write over it later.
+
+    Down the rows for all tiles of a part at once, then along them for one of the six rows at a time: what six pairs of
+    matrices are made of and make stays in a cache.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        x, matrices = _channels_last(x), _matrices(weight)
+        x, kernels = x.permute(0, 2, 3, 1), _half_kernels(weight)
         y = x.new_empty(len(x), x.shape[1] - 2, x.shape[2] - 2, len(weight))
         for some, rows, seen in _parts(y):
-            tiles = _through(B_T, _tiles(x[some, seen], 4), "tiles")
-            products = torch.bmm(tiles, matrices.transpose(1, 2), out=_room("products", *tiles.shape[:2], len(weight)))
-            results = torch.mm(A_T, products.flatten(1), out=_room("columns", 4, products[0].numel()))
-            places = _tiles(y[some, rows], 2)
+            bands, places = _rows(B_T, x[some, seen], "bands"), _split(y[some, rows], 1)
+            lines = _room("lines", SEEN, places[0].numel() // (OUT * len(weight)), OUT, len(weight))
+            for band, kernel, line in zip(bands, kernels, lines, strict=True):
+                torch.matmul(A_T, _products(_tiles(band), _matrices(kernel)), out=line)
+            results = torch.mm(A_T, lines.flatten(1), out=_room("columns", OUT, lines[0].numel()))
             torch.add(results.view_as(places), 0.0 if bias is None else bias, out=places)
         return y
 
@@ -102,57 +120,104 @@ class _Winograd(torch.autograd.Function):
             plain = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1, [of_x_too, of_weight_too, False])
             gradient = gradient.permute(0, 3, 1, 2)
             return *torch.ops.aten.convolution_backward(gradient, x, weight, None, *plain)[:2], of_bias
-        x, gradient, matrices = _channels_last(x), gradient.contiguous(), _matrices(weight)
-        of_x, of_matrices = torch.zeros_like(x), _room("gradients of matrices", *matrices.shape).zero_()
-        for some, rows, seen in _parts(gradient):
-            of_products = _through(A_T.T, _tiles(gradient[some, rows], 2), "products")
-            if of_weight_too:
-                tiles = _through(B_T, _tiles(x[some, seen], 4), "tiles")
-                of_matrices.baddbmm_(of_products.transpose(1, 2), tiles)
-            if of_x_too:
-                of_d = torch.bmm(of_products, matrices, out=_room("tiles", *of_products.shape[:2], x.shape[-1]))
-                of_tiles = torch.mm(B_T.T, of_d.flatten(1), out=_room("columns", 16, of_d[0].numel()))
-                places = [place for row in _tiles(of_x[some, seen], 4) for place in row]
-                for place, of_place in zip(places, of_tiles, strict=True):
-                    place += of_place.view_as(place)  # tiles overlap
-        of_weight = _kernels(of_matrices) if of_weight_too else None
-        return of_x.permute(0, 3, 1, 2) if of_x_too else None, of_weight, of_bias
+        x, gradient = x.permute(0, 2, 3, 1), gradient.contiguous()
+        of_x = _gradient_of_x(gradient, weight).permute(0, 3, 1, 2) if of_x_too else None
+        of_weight = _gradient_of_weight(gradient, x) if of_weight_too else None
+        return of_x, of_weight, of_bias
 
 
-def _channels_last(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, H, W, C)"""
-    return x.permute(0, 2, 3, 1).contiguous()
+def _gradient_of_x(gradient: Tensor, weight: Tensor) -> Tensor:
+    """(N, H, W, K) and (K, C, 3, 3) -> (N, H + 2, W + 2, C)"""
+    (n, height, width, _), c = gradient.shape, weight.shape[1]
+    of_x, kernels = gradient.new_empty(n, height + 2, width + 2, c), _half_kernels(weight.transpose(0, 1))
+    for some, rows, seen in _parts(gradient):
+        lines = _rows(A, gradient[some, rows], "lines")
+        of_bands = _room("bands", SEEN, *lines.shape[1:3], width + 2, c)
+        for line, kernel, of_band in zip(lines, kernels, of_bands, strict=True):
+            of_products = _times(A, line.view(-1, OUT, line.shape[-1]), "products")
+            of_tiles = _times(B, _products(of_products, _matrices(kernel)), "tiles")
+            _join(of_tiles.view(*line.shape[:2], -1, SEEN, c).transpose(3, 4), of_band, 2)
+        of_rows = torch.mm(B, of_bands.flatten(1), out=_room("columns", SEEN, of_bands[0].numel()))
+        places = of_x[some, seen]
+        before = places[:, :2].clone() if rows.start else 0.0  # what the part above has added to them
+        _join(of_rows.view_as(of_bands).permute(1, 2, 3, 4, 0), places, 1)
+        places[:, :2] += before
+    return of_x
 
 
-def _matrices(weight: Tensor) -> Tensor:
-    """G g Gᵀ of all kernels: (K, C, 3, 3) -> (16, K, C)."""
-    kernels = weight.permute(0, 2, 3, 1).flatten(1, 2)
-    return torch.matmul(G, kernels, out=_room("matrices", len(weight), 16, kernels.shape[-1])).transpose(0, 1)
+def _gradient_of_weight(gradient: Tensor, x: Tensor) -> Tensor:
+    """(N, H, W, K) and (N, H + 2, W + 2, C) -> (K, C, 3, 3)"""
+    k, c = gradient.shape[-1], x.shape[-1]
+    of_kernels = _room("kernels", SEEN, 3, k * c)
+    for part, (some, rows, seen) in enumerate(_parts(gradient)):
+        lines, bands = _rows(A, gradient[some, rows], "lines"), _rows(B_T, x[some, seen], "bands")
+        for line, band, of_kernel in zip(lines, bands, of_kernels, strict=True):
+            of_products = _times(A, line.view(-1, OUT, k), "products")
+            of_matrices = _room("matrices", SEEN, k, c)
+            torch.bmm(of_products.permute(1, 2, 0), _tiles(band).transpose(0, 1), out=of_matrices)
+            of_kernel.addmm_(G_T, of_matrices.flatten(1), beta=min(part, 1))  # the first time over what lies there
+    return torch.mm(G_T, of_kernels.flatten(1)).view(3, 3, k, c).permute(2, 3, 0, 1)
 
 
-def _kernels(of_matrices: Tensor) -> Tensor:
-    """The kernels' gradients from those of their matrices: (16, K, C) -> (K, C, 3, 3)."""
-    return (G.T @ of_matrices.transpose(0, 1)).unflatten(1, (3, 3)).permute(0, 3, 1, 2)
+def _half_kernels(weight: Tensor) -> Tensor:
+    """G g of all kernels: (K, C, 3, 3) -> (6, 3, K, C)."""
+    rows = _room("columns", 3, 3, *weight.shape[:2]).copy_(weight.permute(2, 3, 0, 1))
+    return torch.mm(G, rows.flatten(1), out=_room("kernels", SEEN, rows[0].numel())).view(SEEN, *rows.shape[1:])
+
+
+def _matrices(kernel: Tensor) -> Tensor:
+    """Times Gᵀ: (3, K, C) -> (6, K, C)."""
+    return torch.mm(G, kernel.flatten(1), out=_room("matrices", SEEN, kernel[0].numel())).view(SEEN, *kernel.shape[1:])
+
+
+def _products(rows: Tensor, matrices: Tensor) -> Tensor:
+    """Each of six times its matrix: (T, 6, C) and (6, K, C) -> (T, 6, K).
+
+    As a grouped convolution, which is oneDNN's: MKL, which has torch.bmm, is half as fast on AMD's processors.
+    """
+    t, n, c = rows.shape
+    y = F.conv2d(rows.view(1, t, 1, n * c).permute(0, 3, 1, 2), matrices.view(-1, c, 1, 1), groups=n)
+    return y.permute(0, 2, 3, 1).reshape(t, n, -1)
 
 
 def _parts(y: Tensor) -> Iterator[tuple[slice, slice, slice]]:
     """Pictures, rows of results and the rows that these see, for about TILES tiles at a time."""
     n, height, width, _ = y.shape
-    pictures, rows = max(1, 4 * TILES // (height * width)), 2 * max(1, 2 * TILES // width)
+    pictures, rows = max(1, OUT**2 * TILES // (height * width)), OUT * max(1, OUT * TILES // width)
     for first in range(0, n, pictures):
         for top in range(0, height, rows):
-            yield slice(first, first + pictures), slice(top, top + rows), slice(top, top + rows + 2)
+            yield slice(first, first + pictures), slice(top, top + rows), slice(top, top + rows + SEEN - OUT)
 
 
-def _tiles(x: Tensor, size: int) -> Tensor:
-    """Squares of that size at every second place, as a view: (N, H, W, C) -> (size, size, N, h, w, C)."""
-    return x.unfold(1, size, 2).unfold(2, size, 2).permute(4, 5, 0, 1, 2, 3)
+def _split(x: Tensor, dim: int, size: int = OUT) -> Tensor:
+    """Pieces of a size at every fourth place, as a view, the places of a piece in front: (…) -> (size, …)."""
+    return x.unfold(dim, size, OUT).movedim(-1, 0)
 
 
-def _through(matrix: Tensor, tiles: Tensor, name: str) -> Tensor:
-    """M d Mᵀ of all tiles d: (size, size, N, h, w, C) -> (16, N h w, C)."""
-    columns = _room("columns", *tiles.shape).copy_(tiles).view(matrix.shape[1], -1)
-    return torch.mm(matrix, columns, out=_room(name, 16, columns.shape[1])).view(16, -1, tiles.shape[-1])
+def _rows(matrix: Tensor, x: Tensor, name: str) -> Tensor:
+    """M d of all tiles d that are as high as M is wide: (N, H, W, C) -> (6, N, h, W, C)."""
+    pieces = _split(x, 1, matrix.shape[1])
+    columns = _room("columns", *pieces.shape).copy_(pieces).flatten(1)
+    return torch.mm(matrix, columns, out=_room(name, SEEN, columns.shape[1])).view(SEEN, *pieces.shape[1:])
+
+
+def _tiles(band: Tensor) -> Tensor:
+    """Times B, one of the six rows of all tiles: (N, h, W, C) -> (N h w, 6, C)."""
+    pieces = band.unfold(2, SEEN, OUT).transpose(3, 4)
+    return _times(B_T, _room("columns", *pieces.shape).copy_(pieces).flatten(0, 2), "tiles")
+
+
+def _join(pieces: Tensor, whole: Tensor, dim: int) -> None:
+    """Write the sum of pieces of six that begin at every fourth place and overlap: (…, 6) into (…)."""
+    length = whole.shape[dim]
+    whole.narrow(dim, 0, length - 2).unfold(dim, OUT, OUT).copy_(pieces[..., :OUT])
+    whole.narrow(dim, length - 2, 2).zero_()
+    whole.narrow(dim, OUT, length - OUT).unfold(dim, 2, OUT).add_(pieces[..., OUT:])
+
+
+def _times(matrix: Tensor, columns: Tensor, name: str) -> Tensor:
+    """(6, size) and (T, size, C) -> (T, 6, C)"""
+    return torch.matmul(matrix, columns, out=_room(name, len(columns), len(matrix), columns.shape[-1]))
 
 
 class _Rooms(threading.local):
