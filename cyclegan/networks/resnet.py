@@ -9,7 +9,17 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cyclegan.networks.layers import BlurDown, BlurUp, Norm, Padding, bias_before, norm_layer, padding_layer
+from cyclegan.networks.layers import (
+    BlurDown,
+    BlurUp,
+    ConvToPicture,
+    Norm,
+    Padding,
+    bias_before,
+    norm_layer,
+    padding_layer,
+)
+from cyclegan.networks.strips import Conv2d, ConvTranspose2d
 
 PICTURE = -1  # among the numbers of layers: the picture itself
 
@@ -83,7 +93,7 @@ class ResnetGenerator(nn.Module):
         for level in reversed(range(downs)):
             layers += _up(width * 2 ** (level + 1), norm, upsample)
         last = nn.Identity() if skip else nn.Tanh()  # what is added must be able to turn white into black
-        layers += [padding_layer(padding, 3), nn.Conv2d(width, out_channels, 7), last]
+        layers += [padding_layer(padding, 3), ConvToPicture(width, out_channels, 7), last]
         self.model = nn.Sequential(*layers)
 
     def forward(self, image: Tensor, layers: Sequence[int] = ()) -> Tensor | list[Tensor]:
@@ -126,7 +136,7 @@ class ResnetGenerator(nn.Module):
 
 def _conv(source: int, target: int, norm: Norm, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
     padding = 0 if kernel == 7 else 1  # the 7x7 ones come after a padding layer
-    conv = nn.Conv2d(source, target, kernel, stride, padding, bias=bias_before(norm))
+    conv = Conv2d(source, target, kernel, stride, padding, bias=bias_before(norm))
     return [conv, norm_layer(norm, target), nn.ReLU()]
 
 
@@ -142,5 +152,5 @@ def _up(channels: int, norm: Norm, upsample: str) -> list[nn.Module]:
     if upsample == "resize":
         return [nn.Upsample(scale_factor=2), *_conv(channels, channels // 2, norm)]
     half, bias = channels // 2, bias_before(norm)
-    conv = nn.ConvTranspose2d(channels, half, 3, stride=2, padding=1, output_padding=1, bias=bias)
+    conv = ConvTranspose2d(channels, half, 3, stride=2, padding=1, output_padding=1, bias=bias)
     return [conv, norm_layer(norm, half), nn.ReLU()]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.checkpoint import checkpoint
 
-from cyclegan.networks.layers import ReflectionPad, norm_layer, padded
+from cyclegan.networks.layers import ConvToPicture, ReflectionPad, norm_layer, padded
 
 
 class Attention(nn.Module):
@@ -116,7 +116,7 @@ class UgatitGenerator(nn.Module):
             *_up(inner),
             *_up(inner // 2),
             ReflectionPad(3),
-            nn.Conv2d(width, out_channels, 7, bias=False),
+            ConvToPicture(width, out_channels, 7, bias=False),
             nn.Tanh(),
         )
 

@@ -5,7 +5,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cyclegan.networks.layers import BlurDown, BlurUp, InstanceNorm, bias_before, norm_layer, padded, padding_layer
+from cyclegan.networks import build_generator
+from cyclegan.networks.layers import (
+    BlurDown,
+    BlurUp,
+    ConvToPicture,
+    InstanceNorm,
+    bias_before,
+    norm_layer,
+    padded,
+    padding_layer,
+)
 
 
 def images(count: int, layout: torch.memory_format, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -128,3 +138,60 @@ def doubled(x: Tensor) -> Tensor:
     places = [(i, max(0, i - 1)) for i in range(last + 1)], [(i, min(last, i + 1)) for i in range(last + 1)]
     left, right = (torch.stack([(3 * x[..., a] + x[..., b]) / 4 for a, b in side], 3) for side in places)
     return torch.stack([left, right], 4).flatten(3)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("channels", "kernel", "bias"), [(3, 7, True), (1, 3, False), (4, (5, 4), True)])
+def test_a_convolution_to_a_picture_is_the_plain_one(
+    channels: int, kernel: int | tuple, bias: bool, layout: torch.memory_format
+):
+    """Values and gradients, as PyTorch computes them in double precision."""
+    torch.manual_seed(0)
+    conv = ConvToPicture(8, channels, kernel, bias=bias).to(memory_format=layout)
+    height, width = conv.kernel_size
+    x = torch.randn(2, 8, 11 + height, 5 + width).to(memory_format=layout).requires_grad_()
+    gradient = torch.randn(2, channels, 12, 6)
+    y = conv(x)
+    assert type(y.grad_fn).__name__ == "PixelShuffleBackward0"
+    weights = [x, *conv.parameters()]
+    doubles = [weight.detach().double().requires_grad_() for weight in weights]
+    plain = F.conv2d(*doubles)
+    assert torch.allclose(y.double(), plain, atol=1e-5)
+    found = torch.autograd.grad(y, weights, gradient)
+    exact = torch.autograd.grad(plain, doubles, gradient.double())
+    assert all(torch.allclose(a.double(), b, rtol=1e-4, atol=1e-4) for a, b in zip(found, exact, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [
+        ({}, (1, 8, 19, 18)),  # odd sides of the result
+        ({}, (1, 8, 18, 19)),
+        ({}, (8, 18, 18)),
+        ({"out_channels": 5}, (1, 8, 18, 18)),
+        ({"stride": 2}, (1, 8, 18, 18)),
+        ({"dilation": 2}, (1, 8, 18, 18)),
+        ({"padding": 3}, (1, 8, 18, 18)),
+        ({"groups": 2, "out_channels": 4}, (1, 8, 18, 18)),
+    ],
+)
+def test_what_is_no_plain_convolution_to_a_picture_goes_pytorchs_way(options: dict, shape: tuple):
+    conv = ConvToPicture(**{"in_channels": 8, "out_channels": 3, "kernel_size": 7, **options})
+    x = torch.randn(shape)
+    y = conv(x)
+    assert type(y.grad_fn).__name__ != "PixelShuffleBackward0"
+    assert torch.equal(y, F.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups))
+
+
+def test_an_exported_convolution_to_a_picture_is_plain():
+    conv, x = ConvToPicture(8, 3, 7), torch.randn(1, 8, 18, 18)
+    exported = torch.export.export(conv, (x,), strict=True)
+    assert "conv2d" in str(exported.graph) and "pixel_shuffle" not in str(exported.graph)
+    assert "pixel_shuffle" not in str(torch.jit.trace(conv, x, check_trace=False).inlined_graph)
+
+
+def test_generators_end_with_a_convolution_to_a_picture():
+    for name in ("resnet", "ugatit"):
+        generator = build_generator({"name": name, "width": 8, "blocks": 1})
+        ends = [module for module in generator.modules() if isinstance(module, ConvToPicture)]
+        assert [end.out_channels for end in ends] == [3]
