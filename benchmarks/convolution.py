@@ -1,8 +1,10 @@
-"""Winograd's 3x3 convolutions against PyTorch's, in float32 on a CPU: one by one, and a generator's call.
+"""Our convolutions against PyTorch's, in float32 on a CPU: one by one, and a generator's call.
 
     python benchmarks/convolution.py --channels 256 --sizes 32 64 128 --pictures 128 256 512 --json convolution.json
 
-Both in turns, in channels_last; milliseconds are medians. `cyclegan/networks/winograd.py` takes its bounds from here.
+Winograd's 3x3 ones by channels and sizes; the last one of a generator, its first down-sampling and its last
+up-sampling by the pixels of pictures. Both in turns, in channels_last; milliseconds are medians. The bounds in
+`winograd.py` and `strips.py` of `cyclegan/networks` come from here.
 """
 
 from __future__ import annotations
@@ -14,18 +16,37 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from machine import about, machine
 from step import timed
-from torch import Tensor
+from torch import Tensor, nn
 
 from cyclegan.heap import keep_freed_memory
+from cyclegan.networks.layers import ConvToPicture
 from cyclegan.networks.resnet import ResnetGenerator
+from cyclegan.networks.strips import Conv2d, ConvTranspose2d
 from cyclegan.networks.winograd import use_winograd, winograd_conv2d
 
 CPU = torch.device("cpu")
+
+
+class Layer(NamedTuple):
+    name: str
+    plain: type[nn.Module]
+    ours: type[nn.Module]
+    arguments: tuple[int, ...]
+    smaller: int = 1  # times that its input is smaller than the picture
+    padded: int = 0  # pixels that were added to it
+
+
+LAYERS = (
+    Layer("7x7 to a picture", nn.Conv2d, ConvToPicture, (64, 3, 7), padded=6),
+    Layer("down-sampling", nn.Conv2d, Conv2d, (64, 128, 3, 2, 1)),
+    Layer("up-sampling", nn.ConvTranspose2d, ConvTranspose2d, (128, 64, 3, 2, 1, 1), smaller=2),
+)
 
 
 def main() -> None:
@@ -41,12 +62,13 @@ def main() -> None:
     keep_freed_memory()
     torch.set_num_threads(options.threads)
     print(machine(options.threads))
-    print("| | PyTorch, ms | winograd, ms | ratio |\n|---|---|---|---|")
+    print("| | PyTorch, ms | ours, ms | ratio |\n|---|---|---|---|")
     rows = []
     for channels in options.channels:
         for size in options.sizes:
             rows += convolution(channels, size, options)
     for pixels in options.pictures:
+        rows += [convolution_of_a_generator(layer, pixels, options) for layer in LAYERS]
         rows.append(generator(pixels, options))
     if options.json:
         options.json.write_text(json.dumps({**about(options.threads), "rows": rows}, indent=1) + "\n")
@@ -74,6 +96,21 @@ def convolution(channels: int, size: int, options: argparse.Namespace) -> list[d
     ]
 
 
+def convolution_of_a_generator(layer: Layer, pixels: int, options: argparse.Namespace) -> dict:
+    """Forward with both gradients."""
+    plain, ours = (kind(*layer.arguments).to(memory_format=torch.channels_last) for kind in (layer.plain, layer.ours))
+    side = pixels // layer.smaller + layer.padded
+    x = torch.randn(options.batch, layer.arguments[0], side, side)
+    x = x.to(memory_format=torch.channels_last).requires_grad_()
+    gradient = torch.randn_like(plain(x))
+
+    def there_and_back(conv: nn.Module) -> None:
+        torch.autograd.grad(conv(x), (x, conv.weight), gradient)
+
+    name = f"{layer.name}, {pixels} pixels, and back"
+    return row(name, lambda: there_and_back(plain), lambda: there_and_back(ours), options.turns)
+
+
 @torch.inference_mode()
 def generator(pixels: int, options: argparse.Namespace) -> dict:
     plain = ResnetGenerator().eval().to(memory_format=torch.channels_last)
@@ -88,7 +125,7 @@ def row(name: str, plain: Callable, fast: Callable, turns: int) -> dict:
     before, after = (median(column) for column in zip(*times, strict=True))
     ratio = median(a / b for a, b in times)
     print(f"| {name} | {before:.1f} | {after:.1f} | {ratio:.2f} |", flush=True)
-    return {"name": name, "PyTorch, ms": before, "winograd, ms": after, "ratio": ratio}
+    return {"name": name, "PyTorch, ms": before, "ours, ms": after, "ratio": ratio}
 
 
 if __name__ == "__main__":
