@@ -18,6 +18,11 @@ from cyclegan.networks.winograd import WinogradConv2d, use_winograd, winograd_co
 SHAPES = [(1, 6, 6), (2, 6, 10), (1, 7, 6), (2, 10, 8), (1, 6, 9), (3, 13, 11), (1, 3, 3), (2, 18, 26)]
 
 
+@pytest.fixture(autouse=True)
+def _places_of_most_processors(monkeypatch):
+    monkeypatch.setattr(winograd, "LEAST_PLACES", 1024)
+
+
 def drawn(n: int, height: int, width: int, channels: int = 5, wider: int = 7) -> tuple[Tensor, Tensor, Tensor]:
     torch.manual_seed(0)
     x = torch.randn(n, channels, height, width)
