@@ -17,6 +17,7 @@ from cyclegan.devices import (
     DeviceError,
     has_fast_bf16,
     has_fast_winograd,
+    least_winograd_places,
     translates_in_channels_last,
     usable_device,
     whole_float32,
@@ -68,7 +69,7 @@ class Translator:
         exact_layout = torch.channels_last if translates_in_channels_last(self.device) else torch.contiguous_format
         self.exact = copy.deepcopy(generator).to(self.device, memory_format=exact_layout).eval().requires_grad_(False)
         if has_fast_winograd(self.device):
-            use_winograd(self.exact)
+            use_winograd(self.exact, least_winograd_places(self.device))
         self.fast = self.exact
         if self.precision != "fp32":
             self.fast = copy.deepcopy(self.exact).to(DTYPES[self.precision], memory_format=torch.channels_last)

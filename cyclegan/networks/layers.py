@@ -62,14 +62,15 @@ def _only_channels_last(x: Tensor) -> bool:
 class ConvToPicture(nn.Conv2d):
     """A convolution to three channels or so, which a CPU computes for four places at once.
 
-    oneDNN computes 16 channels, however few there are (8 with AVX2). Four kernels, each moved by a place and one wider,
-    make the four places of a square into channels of one: the same sums, of which a quarter is of zeros.
+    oneDNN computes 16 channels, however few there are (8 with AVX2). Four kernels, one place larger either way and with
+    the weights in one of their four corners, make the four places of a square into channels of one: the same sums.
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight  # once: with spectral norm, to ask for it is to change it
         if not self._pays(x):
-            return super().forward(x)
-        moved = [F.pad(self.weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]
+            return self._conv_forward(x, weight, self.bias)
+        moved = [F.pad(weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]
         bias = None if self.bias is None else self.bias.repeat_interleave(4)
         return F.pixel_shuffle(F.conv2d(x, torch.stack(moved, 1).flatten(0, 1), bias, stride=2), 2)
 

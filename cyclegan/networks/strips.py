@@ -18,27 +18,32 @@ STRIP = 2**20
 
 class Conv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
-        if not _pays(self, x):
-            return super().forward(x)
-        return _Strips.apply(x, self.weight, self.bias, False, self.stride, self.padding, (0, 0))
+        weight = self.weight  # once: with spectral norm, to ask for it is to change it
+        if not _pays(self, x, weight):
+            return self._conv_forward(x, weight, self.bias)
+        return _Strips.apply(x, weight, self.bias, False, self.stride, self.padding, (0, 0))
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
-    def forward(self, x: Tensor) -> Tensor:
-        if not _pays(self, x, scale=self.stride[0] * self.stride[1]):
-            return super().forward(x)
-        return _Strips.apply(x, self.weight, self.bias, True, self.stride, self.padding, self.output_padding)
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        weight = self.weight
+        if output_size or not _pays(self, x, weight, scale=self.stride[0] * self.stride[1]):
+            return super().forward(x, output_size)
+        return _Strips.apply(x, weight, self.bias, True, self.stride, self.padding, self.output_padding)
 
 
-def _pays(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor, scale: int = 1) -> bool:
+def _pays(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor, weight: Tensor, scale: int = 1) -> bool:
+    """Whether the larger side, which is `scale` times x for a transposed one, has enough numbers, and all else fits."""
     if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    single = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    plain = conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros" and conv.padding != "same"
-    learns = torch.is_grad_enabled() and conv.weight.requires_grad
+    single = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    plain = conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
+    if not (single and plain) or isinstance(conv.padding, str) or conv.padding[0] > conv.kernel_size[0]:
+        return False
+    learns = torch.is_grad_enabled() and weight.requires_grad
     channels = min(conv.in_channels, conv.out_channels)
-    large = x.dim() == 4 and x[:, 0].numel() * scale * channels > LARGE
-    return single and plain and learns and large and x.is_contiguous(memory_format=torch.channels_last)
+    lies = x.is_contiguous(memory_format=torch.channels_last)  # a picture without a batch doesn't
+    return learns and lies and x[:, 0].numel() * scale * channels > LARGE
 
 
 class _Strips(torch.autograd.Function):

@@ -18,10 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cyclegan.devices import cpu_features
+from cyclegan.networks import strips
 
-LEAST_CHANNELS = 128  # with fewer, and at fewer places, what goes on around the products takes what they save
-LEAST_PLACES = 2048 if {"AuthenticAMD", "avx512f"} <= cpu_features() else 1024  # the faster plain sums are, the more
+LEAST_CHANNELS, LEAST_PLACES = 128, 1024  # with fewer, what goes on around the products takes what they save
 SINGLE: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}  # whatever a program's defaults are
 OUT, SEEN = 4, 6  # results of a tile a side, and the numbers that they see
 TILES = 256  # at a time: enough for fast products of matrices, few enough to stay in a cache
@@ -49,11 +48,16 @@ A_T, B_T, G = _interpolating(5 / 8, 3 / 2)  # of all sixteenths up to 2 those th
 A, B, G_T = (matrix.T.contiguous() for matrix in (A_T, B_T, G))
 
 
-def use_winograd(network: nn.Module) -> int:
-    """Let 3x3 convolutions of many channels compute this way, and tell how many; weights, names and hooks stay."""
-    fitting = [module for module in network.modules() if type(module) is nn.Conv2d and _fits(module)]
+def use_winograd(network: nn.Module, least_places: int = LEAST_PLACES) -> int:
+    """Let 3x3 convolutions of many channels compute this way, and tell how many; weights, names and hooks stay.
+
+    Args:
+        network: is changed in place
+        least_places: of all pictures of a batch together; fewer go PyTorch's way
+    """
+    fitting = [m for m in network.modules() if type(m) in (nn.Conv2d, strips.Conv2d) and _fits(m)]
     for conv in fitting:
-        conv.__class__ = WinogradConv2d
+        conv.__class__, conv.least_places = WinogradConv2d, least_places
     return len(fitting)
 
 
@@ -65,8 +69,10 @@ def _fits(conv: nn.Conv2d) -> bool:
 class WinogradConv2d(nn.Conv2d):
     """Winograd's way for enough float32 on a CPU, and PyTorch's for all else."""
 
+    least_places = LEAST_PLACES
+
     def forward(self, x: Tensor) -> Tensor:
-        if not _pays(x):
+        if not (_can(x) and self.weight.dtype == x.dtype and x[:, 0].numel() >= self.least_places):
             return super().forward(x)
         if any(self.padding):
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
@@ -74,13 +80,12 @@ class WinogradConv2d(nn.Conv2d):
         return winograd_conv2d(x, self.weight, self.bias)
 
 
-def _pays(x: Tensor) -> bool:
+def _can(x: Tensor) -> bool:
     if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
     if type(x) is not Tensor or x.dim() != 4:  # a fake one, say, or a picture without a batch
         return False
-    single = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return single and x[:, 0].numel() >= LEAST_PLACES
+    return x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
 def winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -89,6 +94,8 @@ def winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
     The result is in channels_last; x and weight are copied if they are not.
     """
     height, width = (side - 2 for side in x.shape[2:])
+    if min(height, width) < 1:
+        return F.conv2d(x, weight, bias)  # which tells what is wrong
     if height % OUT or width % OUT:
         x = F.pad(x, (0, -width % OUT, 0, -height % OUT))
     return _Winograd.apply(x, weight, bias).permute(0, 3, 1, 2)[:, :, :height, :width]
@@ -157,6 +164,7 @@ def _gradient_of_weight(gradient: Tensor, x: Tensor) -> Tensor:
         for line, band, of_kernel in zip(lines, bands, of_kernels, strict=True):
             of_products = _times(A, line.view(-1, OUT, k), "products")
             of_matrices = _room("matrices", SEEN, k, c)
+            # not as a convolution, for which both would have to be transposed
             torch.bmm(of_products.permute(1, 2, 0), _tiles(band).transpose(0, 1), out=of_matrices)
             of_kernel.addmm_(G_T, of_matrices.flatten(1), beta=min(part, 1))  # the first time over what lies there
     return torch.mm(G_T, of_kernels.flatten(1)).view(3, 3, k, c).permute(2, 3, 0, 1)
@@ -176,10 +184,12 @@ def _matrices(kernel: Tensor) -> Tensor:
 def _products(rows: Tensor, matrices: Tensor) -> Tensor:
     """Each of six times its matrix: (T, 6, C) and (6, K, C) -> (T, 6, K).
 
-    As a grouped convolution, which is oneDNN's: MKL, which has torch.bmm, is half as fast on AMD's processors.
+    As a grouped convolution, which is oneDNN's: MKL, which has torch.bmm, is half as fast on AMD's processors. (On one
+    thread PyTorch leaves it to oneDNN only if it is dilated, which along a single place means nothing.)
     """
     t, n, c = rows.shape
-    y = F.conv2d(rows.view(1, t, 1, n * c).permute(0, 3, 1, 2), matrices.view(-1, c, 1, 1), groups=n)
+    kernels = matrices.flatten(0, 1)[..., None, None]
+    y = F.conv2d(rows.view(1, t, 1, n * c).permute(0, 3, 1, 2), kernels, groups=n, dilation=(1, 2))
     return y.permute(0, 2, 3, 1).reshape(t, n, -1)
 
 

@@ -35,8 +35,6 @@ def with_speed(
     begun = [config.folder] * (resume == "auto" or restarted) + [Path(resume)] * (resume not in ("auto", "none"))
     kept = next(filter(None, map(_kept, begun)), None)
     chosen = kept or chosen_speed(config, device)
-    if config.speed.winograd and "winograd" in config.speed.model_fields_set and device.type == "cpu":
-        chosen = {**chosen, "precision": "no", "compile": False}  # which it needs
     open_ = {key: value for key, value in chosen.items() if key not in config.speed.model_fields_set}
     workers = config.data.workers if "workers" in config.data.model_fields_set else new_workers(device)
     speed, data = config.speed.model_copy(update=open_), config.data.model_copy(update={"workers": workers})
@@ -61,8 +59,9 @@ def chosen_speed(config: Config, device: torch.device) -> dict[str, Any]:
     gpu = device.type == "cuda"
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # "no" is what accelerate launch says unasked
     winograd = has_fast_winograd(device)
+    bf16 = tried and has_fast_bf16(device) and (gpu or not config.speed.winograd)  # which, if given, is for float32
     return {
-        "precision": launched if launched != "no" else "bf16" if tried and has_fast_bf16(device) else "no",
+        "precision": launched if launched != "no" else "bf16" if bf16 else "no",
         "channels_last": tried and (trains_in_channels_last(device) or winograd),
         "winograd": winograd,
         "compile": gpu and config.data.one_size and not twice and not config.deterministic and can_compile(device),

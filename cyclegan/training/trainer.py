@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cyclegan.algorithms import Parts, build_algorithm, parts_of
 from cyclegan.config import Config, ConfigError
+from cyclegan.devices import least_winograd_places
 from cyclegan.heap import give_back_freed_memory
 from cyclegan.inference.checkpoints.initial import Start, init_from
 from cyclegan.networks.diffaugment import adaptive
@@ -51,11 +52,12 @@ class Trainer:
         self.dtype = torch.float64 if config.speed.precision == "fp64" else torch.float32
         self.layout = torch.channels_last if config.speed.channels_last else torch.contiguous_format
         self.algorithm = build_algorithm(config).to(accelerator.device, self.dtype, memory_format=self.layout)
-        changed = use_winograd(self.algorithm) if config.speed.winograd else 0
-        if config.speed.winograd and not changed and config.speed.choice == "plain":
-            raise ConfigError(
-                f"speed.winograd: no network here has 3x3 convolutions of {LEAST_CHANNELS} channels; leave it out"
-            )
+        if config.speed.winograd:
+            changed = use_winograd(self.algorithm, least_winograd_places(accelerator.device))
+            if not changed and config.speed.choice == "plain":
+                raise ConfigError(
+                    f"speed.winograd: no network here has 3x3 convolutions of {LEAST_CHANNELS} channels; leave it out"
+                )
         self.networks = self._trained_networks()
         self.generators = self.algorithm.generators()
         for generator in self.generators.values():

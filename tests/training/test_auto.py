@@ -76,6 +76,12 @@ def test_float32_multiplies_less(features: set[str], winograd: bool, monkeypatch
     assert chosen({}, CPU, "speed.precision=no").speed.winograd == ("avx2" in features)
 
 
+def test_the_faster_plain_sums_are_the_more_places_it_takes(monkeypatch):
+    for features, places in ((set(), 1024), ({"GenuineIntel", "avx512f"}, 1024), ({"AuthenticAMD", "avx512f"}, 2048)):
+        monkeypatch.setattr(devices, "cpu_features", lambda features=features: features)
+        assert devices.least_winograd_places(CPU) == places
+
+
 @pytest.mark.parametrize("given", ["precision=bf16", "precision=fp64", "compile=true"])
 def test_winograd_gives_way_to_what_options_give(given: str, options: dict, monkeypatch):
     monkeypatch.setattr(devices, "cpu_features", lambda: {"GenuineIntel", "avx2"})

@@ -14,6 +14,7 @@ from cyclegan.algorithms import complete_config
 from cyclegan.config import ConfigError, load_config
 from cyclegan.networks import winograd
 from cyclegan.networks.winograd import winograd_conv2d
+from cyclegan.training import trainer
 from cyclegan.training.chronicle import evaluating
 from cyclegan.training.journal import read_metrics
 from cyclegan.training.launch import found_device, new_accelerator
@@ -89,7 +90,7 @@ def test_every_combination_trains_as_float32_does(precision: str, switches: tupl
 def test_winograds_convolutions_train_as_plain_ones_do(switches: tuple, options: dict, monkeypatch):
     calls = []
     monkeypatch.setattr(winograd, "LEAST_CHANNELS", 8)
-    monkeypatch.setattr(winograd, "LEAST_PLACES", 1)
+    monkeypatch.setattr(trainer, "least_winograd_places", lambda _: 1)
     monkeypatch.setattr(winograd, "winograd_conv2d", lambda *given: (calls.append(given), winograd_conv2d(*given))[1])
     compare(options, "no", (*switches, False), winograd=True)
     assert calls
