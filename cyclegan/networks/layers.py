@@ -79,7 +79,7 @@ class ConvToPicture(nn.Conv2d):
             return False
         plain = self.stride == self.dilation == (1, 1) and self.padding == (0, 0) and self.groups == 1
         whole = all((side - kernel) % 2 == 1 for side, kernel in zip(x.shape[-2:], self.kernel_size, strict=True))
-        return plain and whole and x.dim() == 4 and self.out_channels <= 4
+        return plain and whole and x.dim() == 4 and self.out_channels <= 4 and x.dtype != torch.float64  # not oneDNN's
 
 
 class OfTheWhole(nn.Module):

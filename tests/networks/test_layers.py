@@ -170,6 +170,7 @@ def test_a_convolution_to_a_picture_is_the_plain_one(
         ({}, (8, 18, 18)),
         ({"out_channels": 5}, (1, 8, 18, 18)),
         ({"stride": 2}, (1, 8, 18, 18)),
+        ({"dtype": torch.float64}, (1, 8, 18, 18)),
         ({"dilation": 2}, (1, 8, 18, 18)),
         ({"padding": 3}, (1, 8, 18, 18)),
         ({"groups": 2, "out_channels": 4}, (1, 8, 18, 18)),
@@ -177,7 +178,7 @@ def test_a_convolution_to_a_picture_is_the_plain_one(
 )
 def test_what_is_no_plain_convolution_to_a_picture_goes_pytorchs_way(options: dict, shape: tuple):
     conv = ConvToPicture(**{"in_channels": 8, "out_channels": 3, "kernel_size": 7, **options})
-    x = torch.randn(shape)
+    x = torch.randn(shape, dtype=options.get("dtype"))
     y = conv(x)
     assert type(y.grad_fn).__name__ != "PixelShuffleBackward0"
     assert torch.equal(y, F.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups))
