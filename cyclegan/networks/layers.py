@@ -43,7 +43,7 @@ class InstanceNorm(nn.InstanceNorm2d):
         super().__init__(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if not eager_on_cpu(x):
             return super().forward(x)
         weight = bias = None
         if x.dtype.itemsize == 2:
@@ -53,6 +53,11 @@ class InstanceNorm(nn.InstanceNorm2d):
             return normed[0] if len(normed) == 1 else torch.cat(normed)
         y = F.instance_norm(x, None, None, weight, bias, eps=self.eps)
         return y.flatten(1).reshape(y.shape)  # views that cost nothing forwards: the gradient becomes contiguous
+
+
+def eager_on_cpu(x: Tensor) -> bool:
+    """Whether a CPU computes with x now: no other device, no compiler, exporter or trace that would keep how."""
+    return x.device.type == "cpu" and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 
 def _only_channels_last(x: Tensor) -> bool:
@@ -75,7 +80,7 @@ class ConvToPicture(nn.Conv2d):
         return F.pixel_shuffle(F.conv2d(x, torch.stack(moved, 1).flatten(0, 1), bias, stride=2), 2)
 
     def _pays(self, x: Tensor) -> bool:
-        if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if not eager_on_cpu(x):
             return False
         plain = self.stride == self.dilation == (1, 1) and self.padding == (0, 0) and self.groups == 1
         whole = all((side - kernel) % 2 == 1 for side, kernel in zip(x.shape[-2:], self.kernel_size, strict=True))

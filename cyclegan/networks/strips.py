@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cyclegan.networks.layers import eager_on_cpu
+
 LARGE = 2**21  # numbers: 8 MiB
 STRIP = 2**20
 
@@ -34,7 +36,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
 def _pays(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor, weight: Tensor, scale: int = 1) -> bool:
     """Whether the larger side, which is `scale` times x for a transposed one, has enough numbers, and all else fits."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if not eager_on_cpu(x):
         return False
     single = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     plain = conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cyclegan.networks import strips
+from cyclegan.networks.layers import eager_on_cpu
 
 LEAST_CHANNELS, LEAST_PLACES = 128, 1024  # with fewer, what goes on around the products takes what they save
 SINGLE: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}  # whatever a program's defaults are
@@ -81,7 +82,7 @@ class WinogradConv2d(nn.Conv2d):
 
 
 def _can(x: Tensor) -> bool:
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if not eager_on_cpu(x):
         return False
     if type(x) is not Tensor or x.dim() != 4:  # a fake one, say, or a picture without a batch
         return False
