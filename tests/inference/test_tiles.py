@@ -13,9 +13,10 @@ from cyclegan.inference.tiling.exact_tiles import exact
 from cyclegan.inference.tiling.shared_norms import Moments, fixed_norm, with_statistics_of
 from cyclegan.inference.tiling.tiles import Tiling, TilingError, to_pixels, translate_tiled
 from cyclegan.inference.translate import translate_tensor
-from cyclegan.networks import build_generator
+from cyclegan.networks import build_generator, winograd
 from cyclegan.networks.initialize import initialize
 from cyclegan.networks.layers import ChannelMeans
+from cyclegan.networks.winograd import use_winograd, winograd_conv2d
 
 SMALL = {"name": "resnet", "width": 4, "blocks": 2}
 NETWORKS = [
@@ -67,6 +68,15 @@ def test_exact_tiles_equal_the_whole_picture(architecture):
     tiled = exactly(generator, pixels, Tiling(side=16))
     assert np.abs(tiled - whole(generator, pixels)).max() < 1e-5
     assert tiled.std() > 0.01
+
+
+def test_exact_tiles_multiply_less_where_the_whole_does(monkeypatch):
+    generator, pixels, calls = generator_of({**SMALL, "width": 32, "blocks": 1}), picture(70, 53), []
+    expected = whole(generator, pixels)
+    assert use_winograd(generator, least_places=1) == 2
+    monkeypatch.setattr(winograd, "winograd_conv2d", lambda *given: (calls.append(1), winograd_conv2d(*given))[1])
+    assert np.abs(exactly(generator, pixels, Tiling(side=32)) - expected).max() < 1e-4
+    assert len(calls) > 2 * 4  # windows of both
 
 
 @pytest.mark.parametrize("size", [(2, 3), (3, 90), (64, 64), (33, 8)])
@@ -223,9 +233,14 @@ LAYERS = {
         lambda x: stages.Padded(x, (2, 1), (1, 3), "replicate"),
         lambda x: F.pad(x, (1, 3, 2, 1), mode="replicate"),
     ),
-    "stride": (lambda x: stages.Convolved(x, KERNELS, BIAS, 2), lambda x: F.conv2d(x, KERNELS, BIAS, 2)),
+    "stride": (
+        lambda x: stages.Convolved(x, lambda values: F.conv2d(values, KERNELS, BIAS, 2), *KERNELS.shape[::2], 2),
+        lambda x: F.conv2d(x, KERNELS, BIAS, 2),
+    ),
     "groups": (
-        lambda x: stages.Convolved(x, KERNELS[:, :1], None, 1, 3),
+        lambda x: stages.Convolved(
+            x, lambda values: F.conv2d(values, KERNELS[:, :1], groups=3), *KERNELS.shape[::2], 1
+        ),
         lambda x: F.conv2d(x, KERNELS[:, :1], groups=3),
     ),
     "transposed": (

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cyclegan.errors import UserError
@@ -83,9 +85,11 @@ def _through(module: nn.Module, x: Stage, scratch: Path | None, keep: bool = Fal
 def _convolution(module: nn.Module, x: Stage) -> Stage:
     """The stage behind a layer that looks around itself."""
     if isinstance(module, nn.Conv2d):
-        size = module.padding[0]
-        x = Padded(x, (size, size), (size, size), "zero") if size else x
-        return Convolved(x, module.weight, module.bias, module.stride[0], module.groups)
+        size, stride, convolve = module.padding[0], module.stride[0], module
+        if size:
+            x = Padded(x, (size, size), (size, size), "zero")
+            convolve = partial(F.conv2d, weight=module.weight, bias=module.bias, stride=stride, groups=module.groups)
+        return Convolved(x, convolve, module.out_channels, module.kernel_size[0], stride)
     if isinstance(module, nn.ConvTranspose2d):
         return Transposed(x, module.weight, module.bias, module.padding[0], (x.height * 2, x.width * 2))
     if mode := next((mode for kind, mode in PADDINGS.items() if isinstance(module, kind)), None):
@@ -94,7 +98,8 @@ def _convolution(module: nn.Module, x: Stage) -> Stage:
     if isinstance(module, nn.Upsample):
         return Doubled(x)
     if isinstance(module, BlurDown):
-        return Convolved(Padded(x, (1, 1), (1, 1), "reflect"), module.filt, None, stride=2, groups=x.channels)
+        blur = partial(F.conv2d, weight=module.filt, stride=2, groups=x.channels)
+        return Convolved(Padded(x, (1, 1), (1, 1), "reflect"), blur, x.channels, module.filt.shape[2], stride=2)
     if isinstance(module, BlurUp):
         wide = Padded(x, (1, 1), (1, 1), "replicate")
         return Transposed(wide, module.filt, None, 3, (x.height * 2, x.width * 2), groups=x.channels)

@@ -144,18 +144,17 @@ class Combined(Stage):
 class Convolved(Stage):
     """A convolution without padding of its own: that is a stage before it."""
 
-    def __init__(self, source: Stage, weight: Tensor, bias: Tensor | None, stride: int, groups: int = 1):
-        kernel = weight.shape[2]
+    def __init__(self, source: Stage, convolve: Callable[[Tensor], Tensor], channels: int, kernel: int, stride: int):
         sides = ((side - kernel) // stride + 1 for side in (source.height, source.width))
-        super().__init__(weight.shape[0], *sides, max(1, source.side // stride))
-        self.source, self.weight, self.bias, self.stride, self.groups = source, weight, bias, stride, groups
+        super().__init__(channels, *sides, max(1, source.side // stride))
+        self.source, self.convolve, self.kernel, self.stride = source, convolve, kernel, stride
 
     def window(self, box: Box) -> Tensor:
         grown = Box(*self._needed(*box.rows), *self._needed(*box.columns))
-        return F.conv2d(self.source.window(grown), self.weight, self.bias, self.stride, groups=self.groups)
+        return self.convolve(self.source.window(grown))
 
     def _needed(self, start: int, stop: int) -> tuple[int, int]:
-        return start * self.stride, (stop - 1) * self.stride + self.weight.shape[2]
+        return start * self.stride, (stop - 1) * self.stride + self.kernel
 
 
 class Transposed(Stage):
