@@ -19,6 +19,8 @@ STRIP = 2**20
 
 
 class Conv2d(nn.Conv2d):
+    """PyTorch's, but for how its weights' gradient is computed."""
+
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight  # once: with spectral norm, to ask for it is to change it
         if not _pays(self, x, weight):
@@ -27,11 +29,15 @@ class Conv2d(nn.Conv2d):
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
+    """PyTorch's, but for how its weights' gradient is computed."""
+
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        weight = self.weight
-        if output_size or not _pays(self, x, weight, scale=self.stride[0] * self.stride[1]):
+        if output_size:
             return super().forward(x, output_size)
-        return _Strips.apply(x, weight, self.bias, True, self.stride, self.padding, self.output_padding)
+        weight, geometry = self.weight, (self.stride, self.padding, self.output_padding)
+        if not _pays(self, x, weight, scale=self.stride[0] * self.stride[1]):
+            return F.conv_transpose2d(x, weight, self.bias, *geometry, self.groups, self.dilation)
+        return _Strips.apply(x, weight, self.bias, True, *geometry)
 
 
 def _pays(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor, weight: Tensor, scale: int = 1) -> bool:

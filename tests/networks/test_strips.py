@@ -158,7 +158,9 @@ def test_a_transposed_convolution_takes_the_size_that_it_is_told(monkeypatch):
         assert kind(4, 4, 3, 2)(x, output_size=[18, 17]).shape == (1, 4, 18, 17)
 
 
-@pytest.mark.parametrize(("kind", "plain"), [(Conv2d, nn.Conv2d), (ConvToPicture, nn.Conv2d)])
+@pytest.mark.parametrize(
+    ("kind", "plain"), [(Conv2d, nn.Conv2d), (ConvToPicture, nn.Conv2d), (ConvTranspose2d, nn.ConvTranspose2d)]
+)
 @pytest.mark.parametrize("large", [0, 10**9])
 def test_a_weight_that_changes_when_it_is_asked_for_is_asked_for_once(kind: type, plain: type, large: int, monkeypatch):
     """Spectral norm's, in training."""
