@@ -12,6 +12,7 @@ from cyclegan.networks.layers import (
     ConvToPicture,
     InstanceNorm,
     bias_before,
+    eager_on_cpu,
     norm_layer,
     padded,
     padding_layer,
@@ -189,6 +190,14 @@ def test_an_exported_convolution_to_a_picture_is_plain():
     exported = torch.export.export(conv, (x,), strict=True)
     assert "conv2d" in str(exported.graph) and "pixel_shuffle" not in str(exported.graph)
     assert "pixel_shuffle" not in str(torch.jit.trace(conv, x, check_trace=False).inlined_graph)
+
+
+def test_other_devices_and_compilers_compute_in_their_own_ways():
+    assert eager_on_cpu(torch.empty(1)) and not eager_on_cpu(torch.empty(1, device="meta"))
+    told = []
+    torch.compile(lambda x: (told.append(eager_on_cpu(x)), x + 1)[1], backend="eager")(torch.empty(1))
+    torch.jit.trace(lambda x: (told.append(eager_on_cpu(x)), x + 1)[1], torch.empty(1), check_trace=False)
+    assert told == [False, False]
 
 
 def test_generators_end_with_a_convolution_to_a_picture():

@@ -68,6 +68,7 @@ def test_float32_with_avx512_lies_in_channels_last(monkeypatch):
 )
 def test_float32_multiplies_less(features: set[str], winograd: bool, monkeypatch):
     monkeypatch.setattr(devices, "cpu_features", lambda: features)
+    assert devices.has_fast_winograd(CPU) == ("avx2" in features) and not devices.has_fast_winograd(GPU)
     speed = chosen({}).speed
     assert speed.winograd == winograd and (speed.channels_last or not winograd)
     style = chosen({"algorithm": {"name": "adain"}}).speed  # float32 everywhere
