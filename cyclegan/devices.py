@@ -74,18 +74,8 @@ def has_fast_bf16(device: torch.device) -> bool:
     return "amx_bf16" in found or {"avx512_bf16", "AuthenticAMD"} <= found
 
 
-def trains_in_channels_last(device: torch.device) -> bool:
-    """Whether a step is faster in channels_last: where bf16 is, and in float32 with AVX-512, but not with AVX2 only."""
-    return has_fast_bf16(device) or (device.type == "cpu" and "avx512f" in cpu_features())
-
-
-def translates_in_channels_last(device: torch.device) -> bool:
-    """Whether a generator in float32, without gradients, is faster in channels_last: with AVX2 already."""
-    return device.type == "cpu" and "avx2" in cpu_features()
-
-
 def has_fast_winograd(device: torch.device) -> bool:
-    """Whether Winograd's convolutions are faster in float32: on x86 with AVX2 and later."""
+    """Whether Winograd's convolutions are faster in float32, and channels_last with them: on x86 from AVX2 on."""
     return device.type == "cpu" and "avx2" in cpu_features()
 
 

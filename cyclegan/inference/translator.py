@@ -18,7 +18,6 @@ from cyclegan.devices import (
     has_fast_bf16,
     has_fast_winograd,
     least_winograd_places,
-    translates_in_channels_last,
     usable_device,
     whole_float32,
 )
@@ -66,9 +65,10 @@ class Translator:
         self.channels = about.get("input", {}).get("channels", 3)
         self.background = about.get("input", {}).get("background", "white")
         self.size: tuple[int, int] | None = None  # of the last pictures
-        exact_layout = torch.channels_last if translates_in_channels_last(self.device) else torch.contiguous_format
+        multiplies_less = has_fast_winograd(self.device)
+        exact_layout = torch.channels_last if multiplies_less else torch.contiguous_format
         self.exact = copy.deepcopy(generator).to(self.device, memory_format=exact_layout).eval().requires_grad_(False)
-        if has_fast_winograd(self.device):
+        if multiplies_less:
             use_winograd(self.exact, least_winograd_places(self.device))
         self.fast = self.exact
         if self.precision != "fp32":

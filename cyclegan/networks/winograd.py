@@ -115,7 +115,7 @@ class _Winograd(torch.autograd.Function):
         x, kernels = x.permute(0, 2, 3, 1), _half_kernels(weight)
         y = x.new_empty(len(x), x.shape[1] - 2, x.shape[2] - 2, len(weight))
         for some, rows, seen in _parts(y):
-            bands, places = _rows(B_T, x[some, seen], "bands"), _split(y[some, rows], 1)
+            bands, places = _rows(B_T, x[some, seen], "bands"), _split(y[some, rows], OUT)
             lines = _room("lines", SEEN, places[0].numel() // (OUT * len(weight)), OUT, len(weight))
             for band, kernel, line in zip(bands, kernels, lines, strict=True):
                 torch.matmul(A_T, _products(_tiles(band), _matrices(kernel)), out=line)
@@ -203,14 +203,14 @@ def _parts(y: Tensor) -> Iterator[tuple[slice, slice, slice]]:
             yield slice(first, first + pictures), slice(top, top + rows), slice(top, top + rows + SEEN - OUT)
 
 
-def _split(x: Tensor, dim: int, size: int = OUT) -> Tensor:
-    """Pieces of a size at every fourth place, as a view, the places of a piece in front: (…) -> (size, …)."""
-    return x.unfold(dim, size, OUT).movedim(-1, 0)
+def _split(x: Tensor, size: int) -> Tensor:
+    """So many rows at every fourth, as a view: (N, H, W, C) -> (size, N, h, W, C)."""
+    return x.unfold(1, size, OUT).movedim(-1, 0)
 
 
 def _rows(matrix: Tensor, x: Tensor, name: str) -> Tensor:
     """M d of all tiles d that are as high as M is wide: (N, H, W, C) -> (6, N, h, W, C)."""
-    pieces = _split(x, 1, matrix.shape[1])
+    pieces = _split(x, matrix.shape[1])
     columns = _room("columns", *pieces.shape).copy_(pieces).flatten(1)
     return torch.mm(matrix, columns, out=_room(name, SEEN, columns.shape[1])).view(SEEN, *pieces.shape[1:])
 

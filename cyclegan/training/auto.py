@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from cyclegan.config import Config, read_yaml
-from cyclegan.devices import cpu_features, has_fast_bf16, has_fast_winograd, trains_in_channels_last
+from cyclegan.devices import cpu_features, has_fast_bf16, has_fast_winograd
 from cyclegan.training import checkpoint
 from cyclegan.training.speed import can_compile
 
@@ -50,8 +50,8 @@ def chosen_speed(config: Config, device: torch.device) -> dict[str, Any]:
     """Values for the speed section; winograd for whoever ends in float32.
 
     bf16 has float32's range, and losses, weights and Adam stay float32; but gradients of gradients are too coarse in
-    it. Its convolutions want channels_last, on CPUs too, as do Winograd's and any in float32 with AVX-512. Compiling
-    pays for itself only over a long run, and for pictures of one size.
+    it. Its convolutions want channels_last, on CPUs too, as do Winograd's. Compiling pays for itself only over a long
+    run, and for pictures of one size.
     """
     algorithm = config.algorithm
     twice = bool(algorithm.get("r1")) or algorithm.get("adversarial") == "wgan-gp"
@@ -62,7 +62,7 @@ def chosen_speed(config: Config, device: torch.device) -> dict[str, Any]:
     bf16 = tried and has_fast_bf16(device) and (gpu or not config.speed.winograd)  # which, if given, is for float32
     return {
         "precision": launched if launched != "no" else "bf16" if bf16 else "no",
-        "channels_last": tried and (trains_in_channels_last(device) or winograd),
+        "channels_last": tried and (has_fast_bf16(device) or winograd),
         "winograd": winograd,
         "compile": gpu and config.data.one_size and not twice and not config.deterministic and can_compile(device),
         "tf32": False,
