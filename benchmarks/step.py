@@ -11,6 +11,7 @@ ahead of what is computed, all of them do, with one wait at the end. Each turn r
 memory is told above that of loading the code; one that fails, as for want of memory, leaves its reason in the table.
 Ours keeps what memory it frees, as train.py does.
 Work is counted as the reference's: 6 generator passes and 6 discriminator passes a pair, backward twice a forward.
+`of the peak` is its share of what products of large matrices do on the same device, in the faster precision.
 """
 
 from __future__ import annotations
@@ -79,23 +80,25 @@ def main() -> None:
         mode, size, batch = options.one
         print(json.dumps(one(mode, int(size), int(batch), options)))
         return
-    peak, rows = matrix_peak(torch.device(options.device)), []
-    print(f"{machine(options.threads, options.device)}; products of bf16 matrices run at {peak:.3g} TFLOP/s")
+    peaks, rows = matrix_peaks(torch.device(options.device)), []
+    found = " and ".join(f"{peak:.3g} TFLOP/s in {precision}" for precision, peak in peaks.items())
+    print(f"{machine(options.threads, options.device)}; products of matrices run at {found}")
     print(f"auto: {settings('auto', torch.device(options.device)).speed!r}")
     print("| size | batch | | ms a step | images/s | ratio | CPU ratio | peak MiB | TFLOP/s | of the peak |")
     print("|" + "---|" * 10, flush=True)
     for size in options.size:
         for batch in options.batch:
             for row in compare(size, batch, options):
-                print(line(row, peak), flush=True)
+                print(line(row, max(peaks.values())), flush=True)
                 rows.append(row)
             if options.json:
-                save(rows, peak, options)
+                save(rows, peaks, options)
 
 
-def save(rows: list[dict], peak: float, options: argparse.Namespace) -> None:
+def save(rows: list[dict], peaks: dict[str, float], options: argparse.Namespace) -> None:
     ours = next((row for row in rows if row["mode"] != "reference" and "ratio" in row), {})
-    results = {**about(options.threads, options.device), "bf16 matrix peak, TFLOP/s": peak, **ours, "rows": rows}
+    measured = {f"{precision} matrix peak, TFLOP/s": peak for precision, peak in peaks.items()}
+    results = {**about(options.threads, options.device), **measured, **ours, "rows": rows}
     options.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
@@ -223,10 +226,16 @@ def macs(network: nn.Module, size: int) -> float:
     return total
 
 
-def matrix_peak(device: torch.device, side: int | None = None) -> float:
-    """TFLOP/s of a product of bf16 matrices, the best of several."""
-    side = side or (8192 if device.type == "cuda" else 2048)
-    a, b = torch.randn(2, side, side, device=device, dtype=torch.bfloat16)
+def matrix_peaks(device: torch.device) -> dict[str, float]:
+    """TFLOP/s of products of large matrices: in bf16, and in float32 on a CPU, which may have no units for bf16."""
+    if device.type == "cuda":
+        return {"bf16": matrix_peak(device, torch.bfloat16, 8192)}
+    return {"bf16": matrix_peak(device, torch.bfloat16, 2048), "float32": matrix_peak(device, torch.float32, 2048)}
+
+
+def matrix_peak(device: torch.device, precision: torch.dtype, side: int) -> float:
+    """TFLOP/s of a product, the best of several."""
+    a, b = torch.randn(2, side, side, device=device, dtype=precision)
     times: list[tuple[float, float]] = []
     while len(times) < 10 and sum(seconds for seconds, _ in times) < 10:  # a CPU that emulates bf16 takes half a minute
         times.append(timed(lambda: a @ b, device))
