@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from cyclegan.errors import UserError, reason_of
 
 # What has a switch of TF32: torch's newer kind, which can be read and set whichever kind a program uses.
 SWITCHED = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+COMPUTED_WITH = {"AVX2": {"avx2"}, "AVX512": {"avx2", "avx512f"}}
 _switching, _inside, _before = threading.Lock(), [], []
 
 
@@ -85,11 +87,12 @@ def least_winograd_places(device: torch.device) -> int:
 
 
 def cpu_features() -> set[str]:
-    """Vendor and flags of the first processor, on Linux; elsewhere none are known."""
+    """Vendor and flags of the first processor as Linux names them; elsewhere only what PyTorch computes with."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return set()
+        vendor = set(platform.processor().split())  # on Windows it ends in one
+        return vendor | COMPUTED_WITH.get(torch.backends.cpu.get_cpu_capability(), set())
     return {word for key in ("vendor_id", "flags") for word in _first(lines, key).split()}
 
 

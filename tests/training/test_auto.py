@@ -247,6 +247,20 @@ def test_the_features_of_this_machine_are_read(monkeypatch):
         assert devices.cpu_features() & {"sse2", "fp"}
 
 
+@pytest.mark.parametrize(
+    ("computes_with", "winograd", "places"), [("AVX2", True, 1024), ("AVX512", True, 2048), ("NO AVX", False, 1024)]
+)
+def test_elsewhere_than_on_linux_it_is_what_pytorch_computes_with(
+    computes_with: str, winograd: bool, places: int, monkeypatch
+):
+    monkeypatch.undo()
+    monkeypatch.setattr(devices, "Path", lambda _: Path("nowhere"))
+    monkeypatch.setattr("platform.processor", lambda: "AMD64 Family 25 Model 33 Stepping 0, AuthenticAMD")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: computes_with)
+    assert devices.has_fast_winograd(CPU) == winograd and devices.least_winograd_places(CPU) == places
+    assert not devices.has_fast_bf16(CPU)
+
+
 def test_a_launch_on_the_cpu_chooses_for_it(monkeypatch):
     monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
     monkeypatch.setattr("torch.accelerator.current_accelerator", lambda: torch.device("cuda"))
