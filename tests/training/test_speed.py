@@ -27,12 +27,13 @@ from tests.training.test_loop import weights_of
 TOLERANCES = {
     # 9e-3 measured: a single value, 4e-6 before a ReLU, falls to its other side (docs/training.md).
     "no": (1e-4, 2e-2),
-    "fp64": (1e-4, 1e-3),
+    "fp64": (1e-4, 2e-2),  # 1e-3 measured with AVX2 only: float32's value that falls to the other side
     # Ten bits of mantissa, emulated on a CPU: losses 0.015 off and the way 0.28 (tf32), 0.012 and 0.32 (fp16).
     "tf32": (3e-2, 0.5),
     "fp16": (3e-2, 0.5),
     "bf16": (2e-2, 0.7),
 }
+WITHIN_FP64 = (1e-9, 1e-6)  # what else is switched on makes no difference but rounding
 TRAINING = {
     "training": {"accumulate": 2, "clip": 1.0, "ema": 0.5, "batches_per_epoch": 4, "decay_epochs": 0},
     "optimizer": {"name": "sgd", "lr": 0.01},
@@ -55,15 +56,16 @@ def compare(
     winograd: bool = False,
     **changes: dict,
 ) -> None:
-    """Train 4 updates (8 images) with and without the switches, from the same weights."""
+    """Train 4 updates (8 images) with and without the switches, from the same weights; in fp64 both are."""
     options = merged(options, **TRAINING, **changes)
     speed = {"tf32": True} if precision == "tf32" else {"precision": precision}
+    within = precision == "fp64" and any(switches)
     still = {"name": "sgd", "lr": 1e-12}
     start = weights_of(train(merged({**options, "name": "start"}, training={"max_images": 2}, optimizer=still)))
-    plain = train({**options, "name": "plain"})
+    plain = train({**options, "name": "plain", "speed": dict(speed) if within else {}})
     speed |= {**dict(zip(SWITCHES, switches, strict=True)), "compile_mode": mode, "winograd": winograd}
     fast = train({**options, "name": "fast", "speed": speed})
-    loss, way = TOLERANCES[precision]
+    loss, way = WITHIN_FP64 if within else TOLERANCES[precision]
     for mine, theirs in zip(*(read_metrics(run / "log" / "metrics.jsonl") for run in (plain, fast)), strict=True):
         for name, value in mine.items():
             if not name.startswith("speed/"):
@@ -75,7 +77,7 @@ def compare(
         moved += own.square().sum().item()
         apart += (own - other).square().sum().item()
         along += (own * other).sum().item()
-    print(f"{precision} {switches}: weights {(apart / moved) ** 0.5:.1e}, along float32's way {along / moved:.3f}")
+    print(f"{precision} {switches}: weights {(apart / moved) ** 0.5:.1e}, along the plain way {along / moved:.3f}")
     assert moved > 0
     assert (apart / moved) ** 0.5 < way
     assert along / moved == pytest.approx(1, abs=way / 4)  # rounding goes in any direction, a wrong step along this one
