@@ -77,7 +77,7 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def has_fast_winograd(device: torch.device) -> bool:
-    """Whether Winograd's convolutions are faster in float32, and channels_last with them: on x86 from AVX2 on."""
+    """Whether Winograd's convolutions, in channels_last, are faster in float32: on x86 from AVX2 on."""
     return device.type == "cpu" and "avx2" in cpu_features()
 
 

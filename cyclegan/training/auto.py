@@ -10,6 +10,8 @@ import torch
 
 from cyclegan.config import Config, read_yaml
 from cyclegan.devices import cpu_features, has_fast_bf16, has_fast_winograd
+from cyclegan.networks import build_generator
+from cyclegan.networks.winograd import use_winograd
 from cyclegan.training import checkpoint
 from cyclegan.training.speed import can_compile
 
@@ -33,8 +35,10 @@ def with_speed(
     if config.speed.choice != "auto":
         return config, None
     begun = [config.folder] * (resume == "auto" or restarted) + [Path(resume)] * (resume not in ("auto", "none"))
-    kept = next(filter(None, map(_kept, begun)), None)
-    chosen = kept or chosen_speed(config, device)
+    kept, fresh = next(filter(None, map(_kept, begun)), None), chosen_speed(config, device)
+    chosen = kept or fresh
+    if config.speed.winograd and device.type == "cpu":  # given, also to a run that began in bf16
+        chosen = {**chosen, "precision": fresh["precision"], "compile": fresh["compile"]}
     open_ = {key: value for key, value in chosen.items() if key not in config.speed.model_fields_set}
     workers = config.data.workers if "workers" in config.data.model_fields_set else new_workers(device)
     speed, data = config.speed.model_copy(update=open_), config.data.model_copy(update={"workers": workers})
@@ -50,24 +54,30 @@ def chosen_speed(config: Config, device: torch.device) -> dict[str, Any]:
     """Values for the speed section; winograd for whoever ends in float32.
 
     bf16 has float32's range, and losses, weights and Adam stay float32; but gradients of gradients are too coarse in
-    it. Its convolutions want channels_last, on CPUs too, as do Winograd's. Compiling pays for itself only over a long
-    run, and for pictures of one size.
+    it. Its convolutions want channels_last, on CPUs too, as do Winograd's and all of AVX-512's; with AVX2 only, others
+    are slower in it. Compiling pays for itself only over a long run, and for pictures of one size.
     """
     algorithm = config.algorithm
     twice = bool(algorithm.get("r1")) or algorithm.get("adversarial") == "wgan-gp"
     tried = not twice and algorithm["name"] not in UNTRIED
     gpu = device.type == "cuda"
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # "no" is what accelerate launch says unasked
-    winograd = has_fast_winograd(device)
+    winograd = has_fast_winograd(device) and _has_convolutions_for_winograd(config)
+    avx512 = device.type == "cpu" and "avx512f" in cpu_features()
     bf16 = tried and has_fast_bf16(device) and (gpu or not config.speed.winograd)  # which, if given, is for float32
     return {
         "precision": launched if launched != "no" else "bf16" if bf16 else "no",
-        "channels_last": tried and (has_fast_bf16(device) or winograd),
+        "channels_last": tried and (has_fast_bf16(device) or winograd or avx512),
         "winograd": winograd,
         "compile": gpu and config.data.one_size and not twice and not config.deterministic and can_compile(device),
         "tf32": False,
         "checkpointing": False,
     }
+
+
+def _has_convolutions_for_winograd(config: Config) -> bool:
+    with torch.device("meta"):
+        return use_winograd(build_generator(config.generator)) > 0
 
 
 def new_workers(device: torch.device) -> int:

@@ -55,26 +55,35 @@ def test_float32_with_avx512_lies_in_channels_last(monkeypatch):
     assert not chosen({"algorithm": {"name": "adain"}}).speed.channels_last
 
 
+@pytest.mark.parametrize(("features", "channels_last"), [({"avx2"}, False), ({"avx2", "avx512f"}, True)])
+def test_networks_with_nothing_to_multiply_less_lie_as_is_fast_for_plain_convolutions(
+    features: set[str], channels_last: bool, monkeypatch
+):
+    monkeypatch.setattr(devices, "cpu_features", lambda: features)
+    speed = chosen({"generator": {"name": "resnet", "width": 32, "downs": 1}}).speed
+    assert not speed.winograd and speed.channels_last == channels_last
+
+
 @pytest.mark.parametrize(
-    ("features", "winograd"),
+    ("features", "winograd", "in_float32"),
     [
-        ({"GenuineIntel", "avx2"}, True),
-        ({"GenuineIntel", "avx2", "avx512f", "avx512_bf16"}, True),
-        ({"GenuineIntel", "avx2", "avx512f", "amx_bf16"}, False),  # bf16
-        ({"GenuineIntel", "avx"}, False),
-        ({"AuthenticAMD", "avx2"}, True),
-        ({"AuthenticAMD", "avx2", "avx512f", "avx512_bf16"}, False),  # bf16
+        ({"GenuineIntel", "avx2"}, True, True),
+        ({"GenuineIntel", "avx2", "avx512f", "avx512_bf16"}, True, True),
+        ({"GenuineIntel", "avx2", "avx512f", "amx_bf16"}, False, True),  # bf16
+        ({"GenuineIntel", "avx"}, False, False),
+        ({"AuthenticAMD", "avx2"}, True, True),
+        ({"AuthenticAMD", "avx2", "avx512f", "avx512_bf16"}, False, True),  # bf16
     ],
 )
-def test_float32_multiplies_less(features: set[str], winograd: bool, monkeypatch):
+def test_float32_multiplies_less(features: set[str], winograd: bool, in_float32: bool, monkeypatch):
     monkeypatch.setattr(devices, "cpu_features", lambda: features)
-    assert devices.has_fast_winograd(CPU) == ("avx2" in features) and not devices.has_fast_winograd(GPU)
+    assert devices.has_fast_winograd(CPU) == in_float32 and not devices.has_fast_winograd(GPU)
     speed = chosen({}).speed
     assert speed.winograd == winograd and (speed.channels_last or not winograd)
     style = chosen({"algorithm": {"name": "adain"}}).speed  # float32 everywhere
-    assert style.winograd == ("avx2" in features) and not style.channels_last
+    assert style.winograd == in_float32 and not style.channels_last
     assert not chosen({}, GPU).speed.winograd
-    assert chosen({}, CPU, "speed.precision=no").speed.winograd == ("avx2" in features)
+    assert chosen({}, CPU, "speed.precision=no").speed.winograd == in_float32
 
 
 def test_the_faster_plain_sums_are_the_more_places_it_takes(monkeypatch):
@@ -97,8 +106,14 @@ def test_winograd_gives_way_to_what_options_give(given: str, options: dict, monk
     assert chosen({}, CPU, f"speed.{given}", "speed.winograd=true").speed.winograd  # for check_speed to refuse
 
 
-def test_winograd_that_is_asked_for_gets_what_it_needs():
-    """The processor has fast bf16, which would be chosen."""
+def test_winograd_that_is_asked_for_gets_what_it_needs(options: dict):
+    """The processor has fast bf16, which would be chosen, and was when another run began."""
+    begun = Path(options["results"]) / "x"
+    begun.mkdir(parents=True)
+    kept = {"choice": "auto", "precision": "bf16", "channels_last": True, "compile": True}
+    (begun / "config.yaml").write_text(yaml.safe_dump({"speed": kept}), encoding="utf-8")
+    goes_on = chosen({"results": options["results"]}, CPU, "speed.winograd=true").speed
+    assert (goes_on.winograd, goes_on.precision, goes_on.compile) == (True, "no", False)
     speed = chosen({}, CPU, "speed.winograd=true").speed
     assert speed.winograd and speed.precision == "no" and speed.channels_last
     assert chosen({}, GPU, "speed.winograd=true").speed.precision == "bf16"
