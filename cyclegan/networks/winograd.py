@@ -73,12 +73,13 @@ class WinogradConv2d(nn.Conv2d):
     least_places = LEAST_PLACES
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (_can(x) and self.weight.dtype == x.dtype and x[:, 0].numel() >= self.least_places):
-            return super().forward(x)
+        weight = self.weight  # once: with spectral norm, to ask for it is to change it
+        if not (_can(x) and weight.dtype == x.dtype and x[:, 0].numel() >= self.least_places):
+            return self._conv_forward(x, weight, self.bias)
         if any(self.padding):
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
             x = F.pad(x, self._reversed_padding_repeated_twice, mode)
-        return winograd_conv2d(x, self.weight, self.bias)
+        return winograd_conv2d(x, weight, self.bias)
 
 
 def _can(x: Tensor) -> bool:
@@ -86,7 +87,8 @@ def _can(x: Tensor) -> bool:
         return False
     if type(x) is not Tensor or x.dim() != 4:  # a fake one, say, or a picture without a batch
         return False
-    return x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    whole = torch.backends.mkldnn.matmul.fp32_precision in ("none", "ieee")  # else its matrices would be rounded
+    return whole and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
 def winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -95,8 +97,8 @@ def winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
     The result is in channels_last; x and weight are copied if they are not.
     """
     height, width = (side - 2 for side in x.shape[2:])
-    if min(height, width) < 1:
-        return F.conv2d(x, weight, bias)  # which tells what is wrong
+    if min(height, width, len(x)) < 1:
+        return F.conv2d(x, weight, bias)  # which tells what is wrong, if anything is
     if height % OUT or width % OUT:
         x = F.pad(x, (0, -width % OUT, 0, -height % OUT))
     return _Winograd.apply(x, weight, bias).permute(0, 3, 1, 2)[:, :, :height, :width]
@@ -124,6 +126,7 @@ class _Winograd(torch.autograd.Function):
         return y
 
     @staticmethod
+    @torch.autocast("cpu", enabled=False)
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         (x, weight), (of_x_too, of_weight_too, of_bias_too) = ctx.saved_tensors, ctx.needs_input_grad
         of_bias = gradient.sum((0, 1, 2)) if of_bias_too else None
@@ -249,7 +252,10 @@ def _room(name: str, *shape: int) -> Tensor:
     tensors that stay, blocks of this size would leave holes.
     """
     numbers = math.prod(shape)
-    if name not in ROOMS.by_name or ROOMS.by_name[name].numel() < numbers:
+    room = ROOMS.by_name.get(name)
+    if room is None or room.numel() < numbers:
         with torch.inference_mode(False):
-            ROOMS.by_name[name] = torch.empty(numbers, **SINGLE)
-    return ROOMS.by_name[name][:numbers].view(shape)
+            room = torch.empty(numbers, **SINGLE)
+        if type(room) is Tensor:  # not a fake one, inside whose mode this is: at the next call nothing would be written
+            ROOMS.by_name[name] = room
+    return room[:numbers].view(shape)

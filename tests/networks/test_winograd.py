@@ -230,6 +230,7 @@ def test_fake_tensors_and_single_pictures_go_pytorchs_way():
     winograd.ROOMS.by_name.clear()
     with FakeTensorMode(allow_non_fake_inputs=True):
         conv(torch.empty(1, 128, 50, 50))
+        conv(x)
     assert torch.allclose(conv(x), plain, atol=1e-5)
     assert torch.allclose(conv(x[0]), plain[0], atol=1e-5)
 
@@ -290,3 +291,45 @@ def test_threads_and_modes_share_nothing():
             fast = list(threads.map(lambda x: winograd_conv2d(x, weight), pictures))
             assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(fast, plain, strict=True))
     winograd_conv2d(pictures[0].requires_grad_(), weight).sum().backward()
+
+
+def test_nobodys_precision_of_products_rounds_it():
+    """PyTorch would take bf16 for the products of matrices, and float32 for convolutions."""
+    conv, x = nn.Conv2d(128, 128, 3), torch.randn(1, 128, 40, 40)
+    use_winograd(conv)
+    plain, before = F.conv2d(x, conv.weight, conv.bias), torch.get_float32_matmul_precision()
+    assert not torch.equal(conv(x), plain)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert torch.equal(conv(x), plain)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert not torch.equal(conv(x), plain)
+
+
+def test_backwards_inside_autocast_it_stays_float32():
+    x, weight, bias = drawn(1, 18, 26)
+    y = winograd_conv2d(x, weight, bias).square().sum()
+    expected = torch.autograd.grad(y, (x, weight, bias), retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.autograd.grad(y, (x, weight, bias))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_no_picture_has_no_gradient():
+    x, weight, bias = drawn(0, 18, 26)
+    assert not any(
+        gradient.any() for gradient in torch.autograd.grad(winograd_conv2d(x, weight, bias).sum(), (weight, bias))
+    )
+
+
+def test_a_weight_that_changes_when_it_is_asked_for_is_asked_for_once():
+    """Spectral norm's, in training."""
+    x, found = torch.randn(1, 128, 40, 40), []
+    for multiplies_less in (False, True):
+        torch.manual_seed(0)
+        conv = nn.Conv2d(128, 128, 3)
+        if multiplies_less:
+            use_winograd(conv)
+        found.append(nn.utils.parametrizations.spectral_norm(conv)(x))
+    assert torch.allclose(*found, atol=1e-5)
