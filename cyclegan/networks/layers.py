@@ -43,11 +43,11 @@ class InstanceNorm(nn.InstanceNorm2d):
         super().__init__(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not eager_on_cpu(x):
+        if not eager_on_cpu(x) or x.dim() != 4:  # a picture without a batch
             return super().forward(x)
         weight = bias = None
         if x.dtype.itemsize == 2:
-            weight, bias = torch.ones(x.shape[1]), torch.zeros(x.shape[1])
+            weight, bias = x.new_ones(x.shape[1], dtype=torch.float32), x.new_zeros(x.shape[1], dtype=torch.float32)
         if _only_channels_last(x):
             normed = [F.batch_norm(image, None, None, weight, bias, True, eps=self.eps) for image in x.split(1)]
             return normed[0] if len(normed) == 1 else torch.cat(normed)

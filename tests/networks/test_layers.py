@@ -57,6 +57,11 @@ def test_instance_norm_can_be_differentiated_twice_in_channels_last():
     assert torch.autograd.gradgradcheck(InstanceNorm(5), x)
 
 
+def test_instance_norm_takes_a_picture_without_a_batch():
+    x = torch.randn(4, 6, 5)
+    assert torch.allclose(InstanceNorm(4)(x), torch.nn.InstanceNorm2d(4)(x), atol=1e-6)
+
+
 def test_instance_norm_traced_or_exported_with_two_pictures_serves_three():
     two, three = (images(count, torch.channels_last, torch.float32) for count in (2, 3))
     expected = plain_norm(three).float()
