@@ -70,13 +70,15 @@ def test_exact_tiles_equal_the_whole_picture(architecture):
     assert tiled.std() > 0.01
 
 
-def test_exact_tiles_multiply_less_where_the_whole_does(monkeypatch):
-    generator, pixels, calls = generator_of({**SMALL, "width": 32, "blocks": 1}), picture(70, 53), []
+@pytest.mark.parametrize(("changes", "layers"), [({}, 2), ({"width": 64, "upsample": "resize", "padding": "zero"}, 3)])
+def test_exact_tiles_multiply_less_where_the_whole_does(changes: dict, layers: int, monkeypatch):
+    """With padding of their own, too."""
+    generator, pixels, calls = generator_of({**SMALL, "width": 32, "blocks": 1, **changes}), picture(70, 53), []
     expected = whole(generator, pixels)
-    assert use_winograd(generator, least_places=1) == 2
+    assert use_winograd(generator, least_places=1) == layers
     monkeypatch.setattr(winograd, "winograd_conv2d", lambda *given: (calls.append(1), winograd_conv2d(*given))[1])
     assert np.abs(exactly(generator, pixels, Tiling(side=32)) - expected).max() < 1e-4
-    assert len(calls) > 2 * 4  # windows of both
+    assert len(calls) > layers * 4  # windows of each
 
 
 @pytest.mark.parametrize("size", [(2, 3), (3, 90), (64, 64), (33, 8)])

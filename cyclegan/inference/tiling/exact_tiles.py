@@ -6,6 +6,7 @@ scratch files.
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -85,11 +86,10 @@ def _through(module: nn.Module, x: Stage, scratch: Path | None, keep: bool = Fal
 def _convolution(module: nn.Module, x: Stage) -> Stage:
     """The stage behind a layer that looks around itself."""
     if isinstance(module, nn.Conv2d):
-        size, stride, convolve = module.padding[0], module.stride[0], module
-        if size:
-            x = Padded(x, (size, size), (size, size), "zero")
-            convolve = partial(F.conv2d, weight=module.weight, bias=module.bias, stride=stride, groups=module.groups)
-        return Convolved(x, convolve, module.out_channels, module.kernel_size[0], stride)
+        if size := module.padding[0]:
+            x, module = Padded(x, (size, size), (size, size), "zero"), copy.copy(module)
+            module.padding = (0, 0)  # its own way to compute stays
+        return Convolved(x, module, module.out_channels, module.kernel_size[0], module.stride[0])
     if isinstance(module, nn.ConvTranspose2d):
         return Transposed(x, module.weight, module.bias, module.padding[0], (x.height * 2, x.width * 2))
     if mode := next((mode for kind, mode in PADDINGS.items() if isinstance(module, kind)), None):
