@@ -3,8 +3,9 @@
     python benchmarks/convolution.py --channels 256 --sizes 32 64 128 --pictures 128 256 512 --json convolution.json
 
 Winograd's 3x3 ones by channels and sizes; the last one of a generator, its first down-sampling and its last
-up-sampling by the pixels of pictures. Both in turns, in channels_last; milliseconds are medians. The bounds in
-`winograd.py` and `strips.py` of `cyclegan/networks` come from here.
+up-sampling by the pixels of pictures; and a generator's call, which is ours without and with Winograd. Both in turns,
+in channels_last; milliseconds are medians. The bounds in `winograd.py` and `strips.py` of `cyclegan/networks` come from
+here.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from machine import about, machine
 from step import timed
 from torch import Tensor, nn
 
+from cyclegan.devices import least_winograd_places
 from cyclegan.heap import keep_freed_memory
 from cyclegan.networks.layers import ConvToPicture
 from cyclegan.networks.resnet import ResnetGenerator
@@ -115,7 +117,7 @@ def convolution_of_a_generator(layer: Layer, pixels: int, options: argparse.Name
 def generator(pixels: int, options: argparse.Namespace) -> dict:
     plain = ResnetGenerator().eval().to(memory_format=torch.channels_last)
     fast = copy.deepcopy(plain)
-    use_winograd(fast)
+    use_winograd(fast, least_winograd_places(CPU))
     image = torch.rand(options.batch, 3, pixels, pixels).to(memory_format=torch.channels_last) * 2 - 1
     return row(f"a generator, {pixels} pixels", lambda: plain(image), lambda: fast(image), options.turns)
 

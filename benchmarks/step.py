@@ -103,7 +103,7 @@ def save(rows: list[dict], peaks: dict[str, float], options: argparse.Namespace)
 
 
 def line(row: dict, peak: float) -> str:
-    """Of the table, once more than what JSON has: the share of the peak."""
+    """Of the table; adds the share of the peak to the row."""
     start = f"| {row['size']} | {row['batch']} | {row['mode']} | "
     if "failed" in row:
         return start + f"{row['failed']} |" + " |" * 6
@@ -237,7 +237,7 @@ def matrix_peak(device: torch.device, precision: torch.dtype, side: int) -> floa
     """TFLOP/s of a product, the best of several."""
     a, b = torch.randn(2, side, side, device=device, dtype=precision)
     times: list[tuple[float, float]] = []
-    while len(times) < 10 and sum(seconds for seconds, _ in times) < 10:  # a CPU that emulates bf16 takes half a minute
+    while len(times) < 10 and sum(seconds for seconds, _ in times) < 10:  # emulated, one may take a minute
         times.append(timed(lambda: a @ b, device))
     return 2e-12 * side**3 / min(times)[0]
 
