@@ -35,10 +35,10 @@ def with_speed(
     if config.speed.choice != "auto":
         return config, None
     begun = [config.folder] * (resume == "auto" or restarted) + [Path(resume)] * (resume not in ("auto", "none"))
-    kept, fresh = next(filter(None, map(_kept, begun)), None), chosen_speed(config, device)
-    chosen = kept or fresh
+    kept = next(filter(None, map(_kept, begun)), None)
+    chosen = kept or chosen_speed(config, device)
     if config.speed.winograd and device.type == "cpu":  # given, also to a run that began in bf16
-        chosen = {**chosen, "precision": fresh["precision"], "compile": fresh["compile"]}
+        chosen = {**chosen, "precision": _launched_precision(), "compile": False}
     open_ = {key: value for key, value in chosen.items() if key not in config.speed.model_fields_set}
     workers = config.data.workers if "workers" in config.data.model_fields_set else new_workers(device)
     speed, data = config.speed.model_copy(update=open_), config.data.model_copy(update={"workers": workers})
@@ -61,10 +61,9 @@ def chosen_speed(config: Config, device: torch.device) -> dict[str, Any]:
     twice = bool(algorithm.get("r1")) or algorithm.get("adversarial") == "wgan-gp"
     tried = not twice and algorithm["name"] not in UNTRIED
     gpu = device.type == "cuda"
-    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # "no" is what accelerate launch says unasked
     winograd = has_fast_winograd(device) and _has_convolutions_for_winograd(config)
     avx512 = device.type == "cpu" and "avx512f" in cpu_features()
-    bf16 = tried and has_fast_bf16(device) and (gpu or not config.speed.winograd)  # which, if given, is for float32
+    bf16, launched = tried and has_fast_bf16(device), _launched_precision()
     return {
         "precision": launched if launched != "no" else "bf16" if bf16 else "no",
         "channels_last": tried and (has_fast_bf16(device) or winograd or avx512),
@@ -73,6 +72,11 @@ def chosen_speed(config: Config, device: torch.device) -> dict[str, Any]:
         "tf32": False,
         "checkpointing": False,
     }
+
+
+def _launched_precision() -> str:
+    """What accelerate launch was given; "no" is what it says unasked."""
+    return os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
 
 
 def _has_convolutions_for_winograd(config: Config) -> bool:
