@@ -63,3 +63,12 @@ def test_nobody_is_asked_for_anything_when_the_program_starts():
     environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=ROOT.parent)
     assert (run.returncode, run.stdout) == (0, ""), run.stderr
+
+
+@pytest.mark.parametrize("module", ["training.loop", "commands.fid", "commands.translate", "commands.test"])
+def test_a_program_starts_without_what_few_need(module: str):
+    """torchvision brings torch's compiler along: with it and albumentations a start takes nearly twice as long."""
+    heavy = {"torchvision", "torch._dynamo", "albumentations"}
+    code = f"import sys, cyclegan.{module}; print({heavy} & {{*sys.modules}})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent)
+    assert (run.returncode, run.stdout.strip()) == (0, "set()"), run.stderr

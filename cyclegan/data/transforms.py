@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-import difflib
-import inspect
 import random
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import albumentations
 import cv2
 import numpy as np
 import torch
@@ -25,7 +20,9 @@ from cyclegan.data.images import ImageError, read_image, to_bytes, to_planes, to
 from cyclegan.data.jpeg import read_jpeg
 from cyclegan.data.masks import mask_tensor, read_mask, resized_mask
 
-DRAWS = 16  # by which an augmentation is tried
+if TYPE_CHECKING:
+    from cyclegan.data.augment import Augmentations
+
 SizeFor = Callable[[int, int], tuple[int, int]]  # the sides wanted of a picture with these
 
 
@@ -81,11 +78,8 @@ class Transform:
         if data.one_size and any(side % multiple for side in self.crop_size):
             raise ConfigError(f"data.crop_size: {data.crop_size}, but this generator takes multiples of {multiple}")
         self.crop, self.flip = data.one_size, data.flip
-        self.augment = albumentations.Compose(
-            [_augmentation(f"data.{domain}.augment[{i}]", options) for i, options in enumerate(section.augment)]
-        )
-        if self.crop:
-            _check_augmentations(f"data.{domain}.augment", self.augment, (*self.crop_size, section.channels))
+        shape = (*self.crop_size, section.channels) if self.crop else None
+        self.augment = _augmentations(f"data.{domain}.augment", section.augment, shape) if section.augment else None
 
     def __call__(self, path: Path, seed: int) -> Tensor:
         """(channels, height, width) as of `to_planes`; the same picture for the same path and seed, whoever calls."""
@@ -136,12 +130,7 @@ class Transform:
         layers = {  # copies either way: a view would keep the whole picture until its batch is full
             name: cv2.flip(layer, 1).reshape(layer.shape) if flipped else layer.copy() for name, layer in layers.items()
         }
-        if not self.augment.transforms:
-            return layers
-        # One source of chance for all: with a seed, albumentations lets each draw the same numbers, so that they go
-        # together.
-        self.augment.set_random_state(np.random.default_rng(seed), draw)
-        return self.augment(**layers)
+        return self.augment(layers, seed, draw) if self.augment else layers
 
     def _zoomed(self, pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """A crop of the picture at a random scale; no more of it is resized than that."""
@@ -225,47 +214,7 @@ def _pair(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else tuple(size)
 
 
-def _augmentation(where: str, options: dict[str, Any]) -> albumentations.BasicTransform:
-    options = dict(options)
-    name = str(options.pop("name", None))
-    known = {
-        key: value
-        for key, value in vars(albumentations).items()
-        if isinstance(value, type) and issubclass(value, albumentations.BasicTransform)
-    }
-    if name not in known:
-        nearest = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        raise ConfigError(f"{where}.name: no albumentation {name!r}{hint}")
-    return _construct(where, known[name], options)
+def _augmentations(where: str, listed: list[dict], shape: tuple[int, int, int] | None) -> Augmentations:
+    from cyclegan.data.augment import Augmentations  # with it comes albumentations, which most starts do without
 
-
-def _check_augmentations(where: str, augment: albumentations.Compose, shape: tuple[int, int, int]) -> None:
-    """Raises ConfigError for one that fails on a crop, or makes of it what no network takes, for some of its draws."""
-    for i, one in enumerate(copy.deepcopy(augment).transforms):
-        name, one.p = type(one).__name__, 1.0
-        for seed in range(DRAWS):
-            one.set_random_seed(seed)
-            try:
-                result = one(image=np.full(shape, 127, np.uint8))["image"]
-            except Exception as error:  # whatever it may raise; of a picture, in the middle of a run, it would say less
-                words = " ".join(str(error).split()) or type(error).__name__
-                raise ConfigError(f"{where}[{i}]: {name} fails on a crop of {shape[1]}x{shape[0]}: {words}") from None
-            if result.shape != shape or result.dtype != np.uint8:
-                raise ConfigError(
-                    f"{where}[{i}]: {name} makes {result.dtype} of {result.shape} from a crop, uint8 of {shape}: "
-                    "sizes are data.crop_size's to say, and values are brought to [-1, 1] later"
-                )
-
-
-def _construct(where: str, transform: type, options: dict[str, Any]) -> albumentations.BasicTransform:
-    unknown = set(options) - set(inspect.signature(transform).parameters)
-    if unknown:
-        choices = ", ".join(inspect.signature(transform).parameters)
-        raise ConfigError(f"{where}: {transform.__name__} has no {', '.join(sorted(unknown))}; choices: {choices}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)
-            return transform(**options)
-    except (ValueError, TypeError, UserWarning) as error:
-        raise ConfigError(f"{where}: {transform.__name__}: {' '.join(str(error).split())}") from None
+    return Augmentations(where, listed, shape)

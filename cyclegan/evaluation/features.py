@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
 from cyclegan.data.images import ImageError, orientation_of
@@ -179,7 +179,7 @@ def read_rgb(path: Path) -> Tensor:
 def _read_noting(path: Path) -> tuple[Tensor, list[str]]:
     try:
         with Image.open(path) as image:
-            return pil_to_tensor(image.convert("RGB")), _oddities(image)
+            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1), _oddities(image)
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error and more
         raise ImageError(f"cannot read {path}: {error or type(error).__name__}") from error
 

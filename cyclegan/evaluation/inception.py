@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models.inception import BasicConv2d, Inception3, InceptionE
 
 from cyclegan.evaluation.statistics import EvaluationError
 from cyclegan.networks.pretrained import WeightsError, WeightsFile
@@ -74,7 +73,7 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
 
 def random_state(seed: int = 0) -> dict[str, Tensor]:
     """Weights of the FID's network drawn at random, for tests that must run where the real ones are not."""
-    trunk = Inception3(num_classes=FID_CLASSES, aux_logits=False, init_weights=False)
+    trunk = _new_trunk(FID_CLASSES)
     generator = torch.Generator().manual_seed(seed)
     for module in trunk.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -86,28 +85,44 @@ def is_fid_network(state: dict[str, Tensor]) -> bool:
     return len(state["fc.weight"]) == FID_CLASSES and not any(key.startswith("AuxLogits.") for key in state)
 
 
-def _loaded(state: dict[str, Tensor]) -> Inception3:
-    trunk = Inception3(num_classes=len(state["fc.weight"]), aux_logits=False, init_weights=False)
-    if is_fid_network(state):
-        _take_fid_pools(trunk)
+def _new_trunk(classes: int) -> nn.Module:
+    from torchvision.models import Inception3  # brings torch's compiler: a third of a program's start, which few need
+
+    return Inception3(num_classes=classes, aux_logits=False, init_weights=False)
+
+
+def _loaded(state: dict[str, Tensor]) -> nn.Module:
+    trunk = _new_trunk(len(state["fc.weight"]))
     trunk_state = {key: value for key, value in state.items() if not key.startswith("AuxLogits.")}
     try:
         trunk.load_state_dict(trunk_state)
     except RuntimeError as error:
         raise WeightsError(f"these are not Inception-v3's weights: {str(error).splitlines()[1].strip()}") from error
-    return _fused(trunk.eval())
+    _fuse_norms(trunk.eval())
+    if is_fid_network(state):
+        _take_fid_pools(trunk)
+    return trunk
 
 
-def _take_fid_pools(trunk: Inception3) -> None:
+def _fuse_norms(trunk: nn.Module) -> None:
+    for unit in trunk.modules():
+        if hasattr(unit, "bn"):
+            unit.conv, unit.bn = fuse_conv_bn_eval(unit.conv, unit.bn), nn.Identity()
+
+
+def _take_fid_pools(trunk: nn.Module) -> None:
     averaging = (trunk.Mixed_5b, trunk.Mixed_5c, trunk.Mixed_5d, trunk.Mixed_6b, trunk.Mixed_6c, trunk.Mixed_6d)
     for block in (*averaging, trunk.Mixed_6e, trunk.Mixed_7b):
-        convolution = block.branch_pool.conv
-        block.branch_pool = _AfterUnpaddedMean(convolution.in_channels, convolution.out_channels, kernel_size=1)
-    trunk.Mixed_7c = _LastBlock(2048)
+        block.branch_pool = _AfterUnpaddedMean(block.branch_pool.conv)
+    trunk.Mixed_7c = _LastBlock(trunk.Mixed_7c)
 
 
-class _AfterUnpaddedMean(BasicConv2d):
-    """The convolution after a block's average pool, with the padding's zeros taken out of the averages."""
+class _AfterUnpaddedMean(nn.Module):
+    """The 1x1 convolution after a block's average pool, with the padding's zeros taken out of the averages."""
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__()
+        self.conv = conv
 
     def forward(self, x: Tensor) -> Tensor:
         inside = F.avg_pool2d(torch.ones_like(x[:1, :1]), 3, stride=1, padding=1)  # share of each window, (1, 1, h, w)
@@ -115,20 +130,19 @@ class _AfterUnpaddedMean(BasicConv2d):
         return F.conv2d(x, self.conv.weight).div_(inside).add_(self.conv.bias[:, None, None]).relu_()
 
 
-class _LastBlock(InceptionE):
-    def _forward(self, x: Tensor) -> list[Tensor]:
-        *branches, _ = super()._forward(x)
-        return [*branches, self.branch_pool(F.max_pool2d(x, 3, stride=1, padding=1))]
+class _LastBlock(nn.Module):
+    """A block whose pool takes the maximum."""
+
+    def __init__(self, block: nn.Module):
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        *branches, _ = self.block._forward(x)
+        return torch.cat([*branches, self.block.branch_pool(F.max_pool2d(x, 3, stride=1, padding=1))], 1)
 
 
-def _fused(trunk: Inception3) -> Inception3:
-    for unit in trunk.modules():
-        if isinstance(unit, BasicConv2d):
-            unit.conv, unit.bn = fuse_conv_bn_eval(unit.conv, unit.bn), nn.Identity()
-    return trunk
-
-
-def _stages(trunk: Inception3) -> list[nn.Sequential]:
+def _stages(trunk: nn.Module) -> list[nn.Sequential]:
     """The trunk in four, one for each of LAYERS."""
     first = (trunk.Conv2d_1a_3x3, trunk.Conv2d_2a_3x3, trunk.Conv2d_2b_3x3, trunk.maxpool1)
     second = (trunk.Conv2d_3b_1x1, trunk.Conv2d_4a_3x3, trunk.maxpool2)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.functional import resize
 
 from cyclegan.data.folders import distinct_names
 from cyclegan.data.images import find_images, read_image, to_bytes, to_tensor, upright_size
@@ -136,13 +136,21 @@ def _picture(path: Path) -> Tensor:
 
 def _resized(pair: Pair) -> list[Tensor]:
     output, source = (_picture(path)[None] for path in pair)
-    return [_signed(source if source.shape == output.shape else resize(source, output.shape[2:])), _signed(output)]
+    return [_signed(_resize(source, output.shape[2:])), _signed(output)]
+
+
+def _resize(picture: Tensor, size: Sequence[int]) -> Tensor:
+    """uint8 (1, 3, h, w) to that size, as torchvision's `resize` does: bilinear, antialiased, rounded."""
+    if picture.shape[2:] == torch.Size(size):
+        return picture
+    scaled = F.interpolate(picture.float(), tuple(size), mode="bilinear", antialias=True)
+    return scaled.round().to(torch.uint8)
 
 
 def _scaled(path: Path, longest: int) -> Tensor:
     picture = _picture(path)[None]
     share = longest / max(picture.shape[2:])
-    return _signed(resize(picture, [max(SMALLEST, round(side * share)) for side in picture.shape[2:]]))
+    return _signed(_resize(picture, [max(SMALLEST, round(side * share)) for side in picture.shape[2:]]))
 
 
 def _of_one_size(pair: Pair) -> list[Tensor]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import torchvision.models
 from torch import Tensor, nn
 
 from cyclegan.networks.efficientnet import new_efficientnet_lite0, weights_of_efficientnet_lite0
@@ -186,8 +185,14 @@ def _prepared(part: nn.Module, pooling: Pooling) -> nn.Module:
     return part
 
 
+def _torchvisions(name: str, **arguments: bool) -> nn.Module:
+    import torchvision.models  # brings torch's compiler: a third of a program's start, which few need
+
+    return torchvision.models.get_model(name, **arguments)
+
+
 def _vgg(name: Vgg) -> Parts:
-    network = {"vgg16": torchvision.models.vgg16, "vgg19": torchvision.models.vgg19}[name](init_weights=False)
+    network = _torchvisions(name, init_weights=False)
     places, block, number = {}, 1, 0
     for place, layer in enumerate(network.features):
         if isinstance(layer, nn.MaxPool2d):
@@ -199,18 +204,18 @@ def _vgg(name: Vgg) -> Parts:
 
 
 def _alexnet() -> Parts:
-    network = torchvision.models.alexnet()
+    network = _torchvisions("alexnet")
     return network, list(network.features), {f"relu{i}": place for i, place in enumerate((1, 4, 7, 9, 11), 1)}
 
 
 def _squeezenet() -> Parts:
-    network = torchvision.models.squeezenet1_1()
+    network = _torchvisions("squeezenet1_1")
     places = {"relu1": 1, **{f"fire{i}": place for i, place in enumerate((3, 4, 6, 7, 9, 10, 11, 12), 2)}}
     return network, list(network.features), places
 
 
 def _googlenet() -> Parts:
-    network = torchvision.models.googlenet(init_weights=False)
+    network = _torchvisions("googlenet", init_weights=False)
     parts = {name: part for name, part in network.named_children() if name.startswith(("conv", "maxpool", "inception"))}
     return network, list(parts.values()), {name: i for i, name in enumerate(parts) if not name.startswith("maxpool")}
 

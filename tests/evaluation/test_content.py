@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor, resize
 
 from cyclegan.evaluation.content import change, cycle_error, edge_agreement, identity_error, luminance_correlation
 from cyclegan.evaluation.extractors import inception
@@ -93,6 +94,13 @@ def test_inputs_are_resized_to_their_outputs_and_truths_are_not(make_folder):
     assert score_content(pairs_by_name(small, large))["luminance_correlation"] > 0.99
     with pytest.raises(ValueError, match=r"000\.png must be of one size to be compared, not 32x32 and 64x64"):
         score_truth(pairs_by_name(small, large))
+
+
+def test_inputs_are_resized_as_torchvision_does(make_folder):
+    outputs, inputs = make_folder(1, size=(32, 32)), make_folder(1, size=(75, 50), seed=1)
+    small, large = (pil_to_tensor(Image.open(folder / "000.png"))[None] for folder in (outputs, inputs))
+    expected = change(*(x / 127.5 - 1 for x in (small, resize(large, [32, 32]))))
+    assert score_content(pairs_by_name(outputs, inputs))["change"] == pytest.approx(expected.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
