@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import gc
+import importlib
 import os
 from pathlib import Path
 
@@ -63,6 +65,13 @@ def only_what_is_marked_sees_a_gpu(request: pytest.FixtureRequest, monkeypatch: 
     if HAS_GPU and "gpu" not in request.keywords and not os.environ.get("TESTS_SEE_GPU"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # for processes that they start
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+
+def pytest_collection_finish() -> None:
+    """Each run ends with a whole collection of garbage, a fifth of a tiny one: what is here by now stays out of it."""
+    importlib.import_module("torch._dynamo")  # as the first optimizer does
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
