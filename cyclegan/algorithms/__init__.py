@@ -9,6 +9,7 @@ import importlib
 import pkgutil
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -121,7 +122,11 @@ def own_generator(config: Config, name: str) -> nn.Module:
 def new_discriminator(config: Config, channels: int) -> nn.Module:
     """A fresh discriminator for pictures (or stacks of pictures) with so many channels."""
     discriminator = build("discriminator", DISCRIMINATORS, config.discriminator, in_channels=channels)
-    _check_depth(config, channels)
+    if (sides := _crop(config)) and _too_small(discriminator, (config.training.batch_size, channels, *sides)):
+        raise ConfigError(
+            f"data.crop_size: {sides[0]}x{sides[1]} is too small for the {config.discriminator['name']} discriminator; "
+            f"take larger crops or change discriminator.{discriminator.depth}"
+        )
     initialize(discriminator, config.init.name, config.init.gain)
     if config.diffaugment.policy:
         attach(discriminator, DiffAugment(**config.diffaugment.model_dump()))
@@ -134,25 +139,15 @@ def _crop(config: Config) -> tuple[int, int] | None:
     return None if "crop" not in config.data.resize else (crop, crop) if isinstance(crop, int) else crop
 
 
-def _check_depth(config: Config, channels: int) -> None:
-    """Raise ConfigError where the crop is too small for the discriminator's layers."""
-    sides = _crop(config)
-    if sides and (depth := _too_deep(config, channels, *sides)):
-        raise ConfigError(
-            f"data.crop_size: {sides[0]}x{sides[1]} is too small for the {config.discriminator['name']} discriminator; "
-            f"take larger crops or change discriminator.{depth}"
-        )
-
-
-def _too_deep(config: Config, channels: int, height: int, width: int) -> str | None:
-    """The option to change where pictures are too small for the discriminator's layers: tried without computing."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        probe = build("discriminator", DISCRIMINATORS, config.discriminator, in_channels=channels)
-        try:
-            probe(torch.empty(config.training.batch_size, channels, height, width))
-        except (RuntimeError, ValueError):  # of a convolution or padding; of a norm with one value to norm
-            return probe.depth
-    return None
+def _too_small(network: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether pictures of this shape are too small for the network's layers: tried without computing."""
+    tensors = {name: value.to("meta") for name, value in chain(network.named_parameters(), network.named_buffers())}
+    try:
+        with torch.no_grad():
+            torch.func.functional_call(network, tensors, torch.empty(shape, device="meta"))
+    except (RuntimeError, ValueError):  # of a convolution or padding; of a norm with one value to norm
+        return True
+    return False
 
 
 def check_pictures(config: Config, algorithm: Algorithm, files: Iterable[Path]) -> None:
@@ -162,7 +157,9 @@ def check_pictures(config: Config, algorithm: Algorithm, files: Iterable[Path]) 
     generators = algorithm.generators().values()
     multiple, least = (max(getattr(g, name) for g in generators) for name in ("multiple", "smallest"))
     if any(isinstance(network, tuple(DISCRIMINATORS.values())) for network in algorithm.children()):
-        while _too_deep(config, 3, least, least):
+        with torch.random.fork_rng(devices=[]):
+            critic = build("discriminator", DISCRIMINATORS, config.discriminator, in_channels=3)
+        while _too_small(critic, (config.training.batch_size, 3, least, least)):
             least += multiple
     for path in files:
         try:
