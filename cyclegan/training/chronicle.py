@@ -30,14 +30,13 @@ class Chronicle:
     Args:
         config: the run
         accelerator: for its trackers
-        epoch_images: pairs an epoch
     """
 
-    def __init__(self, config: Config, accelerator: Accelerator, epoch_images: int):
+    def __init__(self, config: Config, accelerator: Accelerator):
         self.config, self.accelerator = config, accelerator
         self.log = config.folder / "log"
         self.remarks, self.cards = self.log / "remarks.jsonl", self.log / "cards"
-        self.doctor, self.fresh = new_doctor(config, epoch_images), []
+        self.doctor, self.fresh = new_doctor(config), []
         self.sheet_at, self.warned = -1, False
         wanted = config.logging.samples and accelerator.is_main_process
         self.samples = sample_images(config) if wanted else {}
@@ -58,11 +57,11 @@ class Chronicle:
             drop_after((self.config.folder / "samples").glob("*.png"), images)
             drop_after(self.cards.glob("*.json"), images)
 
-    def add_curves(self, images: int, epoch: int, steps: int, values: dict[str, float], waited: float) -> None:
+    def add_curves(self, images: int, epochs: float, steps: int, values: dict[str, float], waited: float) -> None:
         line = self.journal.timed(images, values, waited)
         with self.spared():
-            self.journal.add(images, {"epoch": epoch, "step": steps, **line})
-        self._remark(self.doctor.read(images, steps, line))
+            self.journal.add(images, {"epoch": int(epochs), "step": steps, **line})
+        self._remark(self.doctor.read(images, steps, {"epoch": epochs, **line}))
 
     def add_scores(self, images: int, scores: dict[str, float], cards: dict[str, dict]) -> None:
         with self.spared():

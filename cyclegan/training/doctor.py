@@ -50,7 +50,7 @@ class Doctor:
 
     Args:
         adversarial: the kind of adversarial loss, as in `algorithm.adversarial`; None leaves that curve alone
-        decay_starts: images after which the learning rate begins to fall; None if it does not fall from one point on
+        decay_starts: epochs after which the learning rate begins to fall; None if it does not fall from one point on
     """
 
     def __init__(self, adversarial: str | None = None, decay_starts: int | None = None):
@@ -64,7 +64,7 @@ class Doctor:
         self.warming_up = True  # not part of the state: a resumed run has to start its loader workers, too
 
     def read(self, images: int, updates: int, values: dict[str, float]) -> list[Remark]:
-        """Take one line of curves: means since the line before, by the journal's names."""
+        """Take one line of curves: means since the line before, by the journal's names; "epoch" with its part."""
         self.lines.append({**values, "images": images})
         if updates - self.bin_began < BIN_UPDATES:
             return []
@@ -103,7 +103,8 @@ class Doctor:
         means = {name: fmean(line[name] for line in self.lines if name in line) for name in names}
         if self.warming_up:
             means.pop("speed/waiting_for_data", None)
-        self.bins = [*self.bins, {**means, "images": self.lines[-1]["images"]}][-WINDOW:]
+        last = self.lines[-1]
+        self.bins = [*self.bins, {**means, **{name: last[name] for name in ("images", "epoch")}}][-WINDOW:]
         self.lines, self.bin_began, self.warming_up = [], updates, False
 
     def _remarks_on_growth(self, images: int) -> list[Remark]:
@@ -153,8 +154,9 @@ class Doctor:
             return []
         remarks = []
         for name in self._totals():
-            before = [line[name] for line in self.bins if line["images"] <= self.decay_starts and name in line]
-            after = [line[name] for line in self.bins if line["images"] > self.decay_starts and name in line]
+            bins = [line for line in self.bins if name in line and "epoch" in line]  # states once had none
+            before = [line[name] for line in bins if line["epoch"] <= self.decay_starts]
+            after = [line[name] for line in bins if line["epoch"] > self.decay_starts]
             if len(before) < 2 * SHORT or len(after) < SHORT:
                 continue
             remarks += self._judge(
@@ -237,9 +239,9 @@ class Doctor:
         vars(self).update(json.loads(json.dumps(state)))
 
 
-def new_doctor(config: Config, epoch_images: int) -> Doctor:
-    """The doctor of a run with so many pairs an epoch, over all processes."""
+def new_doctor(config: Config) -> Doctor:
+    """The doctor of a run."""
     training = config.training
     decays = config.schedule.name == "linear" and training.epochs and training.decay_epochs
     adversarial = complete_config(config).algorithm.get("adversarial")
-    return Doctor(adversarial, training.epochs * epoch_images if decays else None)
+    return Doctor(adversarial, training.epochs if decays else None)

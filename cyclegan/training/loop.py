@@ -6,6 +6,7 @@ does backward, step and zero_grad for each of them; then comes what is due by im
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -111,9 +112,8 @@ class Run:
         self.states, self.save_due = config.folder / "state", False
         with stopper.asleep():  # headers of many pictures, or a cache, may take minutes
             self.feed = Feed(config, accelerator, self.trainer, seed)
-        training, epoch_images = config.training, self.feed.epoch_images
-        self.rate = LearningRate(config.schedule, training.epochs, training.decay_epochs, epoch_images)
-        self.chronicle = Chronicle(config, accelerator, epoch_images)
+        self.rate = LearningRate(config.schedule, config.training.epochs, config.training.decay_epochs)
+        self.chronicle = Chronicle(config, accelerator)
         self.state = RunState(config, accelerator, self.trainer, self.rate, self.chronicle.doctor, times)
         self.total_images = self._total_images()
         self.scorer = Scorer(config, accelerator, self.trainer.generators) if config.evaluation.every_epochs else None
@@ -178,7 +178,8 @@ class Run:
         """From where the run is to the end of the epoch, or of the run."""
         progress = self.progress
         for batch in self.feed.rest(progress.epoch, progress.place):
-            losses = self.trainer.update(batch, self.rate.factor(progress.epoch, progress.images))
+            place = progress.epochs(self.feed.epoch_images)
+            losses = self.trainer.update(batch, self.rate.factor(place, progress.images))
             self._watch(losses)
             before = progress.images
             progress.place += self.feed.global_batch
@@ -244,11 +245,11 @@ class Run:
         bad = [name for name, value in losses.items() if value - value != 0]  # infinite, or not a number
         if bad:
             self._give_up(", ".join(bad))
-        progress, trainer = self.progress, self.trainer
+        progress, trainer, epochs = self.progress, self.trainer, self.progress.epochs(self.feed.epoch_images)
         values = {**losses, **trainer.rates(), **trainer.strengths()}
         waited = self.feed.take_waited()
-        self.chronicle.add_curves(progress.images, progress.epoch, trainer.steps, values, waited)
-        self.bar.set_description(f"epoch {-(-progress.images // self.feed.epoch_images)}", refresh=False)
+        self.chronicle.add_curves(progress.images, epochs, trainer.steps, values, waited)
+        self.bar.set_description(f"epoch {math.ceil(epochs)}", refresh=False)
         self.bar.set_postfix({name: f"{losses[name]:.3f}" for name in trainer.optimizers}, refresh=False)
 
     def _add_sheet(self) -> None:

@@ -30,6 +30,10 @@ class Progress:
     place: int = 0
     images: int = 0
 
+    def epochs(self, epoch_images: int) -> float:
+        """Epochs done, with the part of the current one. Earlier ones may have been longer: `images` does not tell."""
+        return self.epoch + self.place / epoch_images
+
 
 class RunState:
     """Everything about a run that changes while it trains.
