@@ -64,6 +64,24 @@ def whole_float32() -> Iterator[None]:
                 part.fp32_precision = precision
 
 
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Inside, NVIDIA's products of float32 may be rounded to TF32, or must not; afterwards as before."""
+    before = [part.fp32_precision for part in SWITCHED]
+    _allow_tf32(allowed, allowed)
+    try:
+        yield
+    finally:
+        _allow_tf32(*(precision == "tf32" for precision in before[:2]))
+        for part, precision in zip(SWITCHED, before, strict=True):
+            part.fp32_precision = precision
+
+
+def _allow_tf32(products: bool, convolutions: bool) -> None:
+    """By torch's older switches, which torch.compile reads; they refuse to be read where the newer ones differ."""
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = products, convolutions
+
+
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether convolutions in bf16 are faster than in float32.
 

@@ -14,6 +14,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration, parse_flag_from_env
 
 from cyclegan.config import Config, ConfigError
+from cyclegan.devices import tf32
 from cyclegan.errors import UserError, reason_of
 from cyclegan.training.journal import end_trackers
 from cyclegan.training.speed import check_speed
@@ -51,16 +52,29 @@ def new_accelerator(config: Config) -> Iterator[Accelerator]:
             f"{os.environ['WORLD_SIZE']} processes were launched but this one sees {accelerator.num_processes}: "
             "on a CPU launch with torchrun, on GPUs with accelerate launch or torchrun"
         )
-    trial = torch.backends.cudnn.benchmark
-    # Of all the ways of cuDNN, once for each size: that pays where batches have one, but luck decides which is fastest.
-    torch.backends.cudnn.benchmark = config.data.one_size and not config.deterministic
     try:
-        yield accelerator
+        with _switches(config):
+            yield accelerator
     finally:
-        torch.backends.cudnn.benchmark = trial
         end_trackers(accelerator)
         accelerator.end_training()
         accelerator.free_memory()
+
+
+@contextmanager
+def _switches(config: Config) -> Iterator[None]:
+    """PyTorch's, which are the whole process's: as the run wants them, and after it as they were."""
+    cudnn, debug_mode = torch.backends.cudnn, torch.get_deterministic_debug_mode()
+    trial = cudnn.benchmark
+    # Of all the ways of cuDNN, once for each size: that pays where batches have one, but luck decides which is fastest.
+    cudnn.benchmark = config.data.one_size and not config.deterministic
+    torch.use_deterministic_algorithms(config.deterministic)
+    try:
+        with tf32(config.speed.tf32):
+            yield
+    finally:
+        cudnn.benchmark = trial
+        torch.set_deterministic_debug_mode(debug_mode)
 
 
 def _join_the_others(**options: Any) -> Accelerator:

@@ -52,11 +52,6 @@ def check_speed(config: Config, device: torch.device) -> None:
         raise ConfigError(
             "speed.precision: fp16 is too coarse for gradients of gradients (r1, wgan-gp); use bf16 or no"
         )
-    if config.deterministic and gpu and (option := _reflection(config)):
-        raise ConfigError(
-            f"deterministic: {option} pads by reflection, which has no deterministic gradient on a GPU; "
-            "choose another (generator.padding=zero or replicate)"
-        )
 
 
 def can_compile(device: torch.device) -> bool:
@@ -65,17 +60,3 @@ def can_compile(device: torch.device) -> bool:
         found = any(map(shutil.which, (os.environ.get("CC", ""), "cc", "gcc", "clang")))
         return found and importlib.util.find_spec("triton") is not None
     return device.type != "cpu" or any(map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl")))
-
-
-def _reflection(config: Config) -> str | None:
-    """The option that brings padding by reflection, if one does."""
-    options = {
-        f"{section}.{key}": v for section in ("generator", "discriminator") for key, v in vars(config)[section].items()
-    }
-    reflects = {
-        "padding": ["reflect"],
-        "downsample": ["antialias"],
-        "antialias": [True],
-        "name": ["adain", "linear", "ugatit", "variational"],
-    }
-    return next((f"{key}={v}" for key, v in options.items() if v in reflects.get(key.split(".")[1], [])), None)

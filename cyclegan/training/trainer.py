@@ -46,8 +46,6 @@ class Trainer:
         self.config, self.accelerator = config, accelerator
         self.steps, self.means = 0, Means()
         self.shapes: list[torch.Size] = []  # of the last batch
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.speed.tf32
-        torch.use_deterministic_algorithms(config.deterministic)
         seed_everything(config.seed)
         self.dtype = torch.float64 if config.speed.precision == "fp64" else torch.float32
         self.layout = torch.channels_last if config.speed.channels_last else torch.contiguous_format
@@ -251,6 +249,7 @@ class Trainer:
                 for group, old in zip(optimizer.param_groups, saved["param_groups"], strict=True)
             ]  # momenta come back, betas and weight decay are what the run says now
             optimizer.load_state_dict({**saved, "param_groups": groups})
+            _begin_momenta(optimizer)
             _lay_out(optimizer)
         if self.accelerator.scaler and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
@@ -306,6 +305,14 @@ class _OneScale:
 
     def update(self) -> None:
         """Not yet: `Trainer.update` does it."""
+
+
+def _begin_momenta(optimizer: torch.optim.Optimizer) -> None:
+    """From zero where momentum was off before: RMSprop makes them at its first step only."""
+    for group in optimizer.param_groups:
+        for state in (optimizer.state[parameter] for parameter in group["params"] if optimizer.state.get(parameter)):
+            if group.get("momentum") and "square_avg" in state:
+                state.setdefault("momentum_buffer", torch.zeros_like(state["square_avg"]))
 
 
 def _lay_out(optimizer: torch.optim.Optimizer) -> None:

@@ -248,6 +248,22 @@ def test_what_the_optimizer_is_told_anew_counts(options: dict):
         train(merged(options, optimizer={"name": "sgd"}))
 
 
+@pytest.mark.parametrize("name", ["sgd", "rmsprop"])
+def test_momentum_may_be_switched_on_when_a_run_goes_on(name: str, options: dict):
+    """Its first update after that is the one without; then they part."""
+    options = merged(options, optimizer={"name": name, "lr": 1e-4}, saving={"every_images": 1, "keep_last": 9})
+    first = train(merged(options, training={"max_images": 4}))
+    found = {}
+    for momentum in (0.0, 0.9):
+        changed = merged(options, training={"max_images": 6}, optimizer={"momentum": momentum})
+        run = train({**changed, "name": f"with{momentum}"}, resume=str(first))
+        states = [run / "state" / f"{images:09d}" / "shared.pt" for images in (5, 6)]
+        found[momentum] = [torch.load(state, weights_only=True)["trainer"]["networks"] for state in states]
+    one, two = zip(found[0.0], found[0.9], strict=True)
+    weights = [[s["G_AB"]["model.1.weight"] for s in pair] for pair in (one, two)]
+    assert torch.allclose(*weights[0], rtol=1e-5) and not torch.allclose(*weights[1], rtol=1e-5)
+
+
 # ---- what goes wrong
 
 

@@ -12,6 +12,7 @@ from accelerate.state import PartialState
 
 from cyclegan.algorithms import complete_config
 from cyclegan.config import ConfigError, load_config
+from cyclegan.devices import tf32
 from cyclegan.networks import winograd
 from cyclegan.networks.winograd import winograd_conv2d
 from cyclegan.training import trainer
@@ -167,22 +168,6 @@ def test_what_makes_no_sense_is_refused(changes: dict, expected: str, options: d
         train({**options, **changes})
 
 
-@pytest.mark.parametrize(
-    ("changes", "option"),
-    [
-        ({}, "generator.padding=reflect"),
-        ({"generator": {"padding": "zero", "downsample": "antialias"}}, "generator.downsample=antialias"),
-        ({"generator": {"padding": "zero"}, "discriminator": {"antialias": True}}, "discriminator.antialias=True"),
-        ({"algorithm": {"name": "adain"}, "generator": {"name": "adain"}}, "generator.name=adain"),
-    ],
-)
-def test_reflection_is_not_deterministic_on_a_gpu(changes: dict, option: str):
-    config = complete_config(load_config({"name": "x", "deterministic": True, **changes}))
-    with pytest.raises(ConfigError, match=f"deterministic: {option}"):
-        check_speed(config, torch.device("cuda"))
-    check_speed(config, torch.device("cpu"))
-
-
 def test_winograd_on_a_gpu_is_told_unless_the_run_chose_it_on_a_cpu():
     config = complete_config(load_config({"name": "x", "speed": {"winograd": True}}))
     with pytest.raises(ConfigError, match=r"speed\.winograd: is for CPUs"):
@@ -201,6 +186,19 @@ def test_cudnn_tries_its_ways_in_training_where_pictures_have_one_size(changes: 
             assert not torch.backends.cudnn.benchmark
         assert torch.backends.cudnn.benchmark == tried
     assert not torch.backends.cudnn.benchmark
+
+
+def test_pytorchs_switches_are_after_a_run_as_they_were_before(options: dict):
+    def found() -> tuple:
+        cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+        parts = [part.fp32_precision for part in (matmul, cudnn.conv, cudnn.rnn)]
+        return cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32, torch.get_deterministic_debug_mode(), *parts
+
+    with tf32(True):
+        before = found()
+        with new_accelerator(load_config(merged(options, deterministic=True))):
+            assert found()[:4] == (False, False, False, 2)
+        assert found() == before and before[:4] == (False, True, True, 0)
 
 
 def test_a_notebook_may_train_again_on_another_device(options: dict):
