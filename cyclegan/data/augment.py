@@ -13,6 +13,7 @@ import albumentations
 import numpy as np
 
 from cyclegan.config import ConfigError
+from cyclegan.data.images import ImageError
 
 DRAWS = 16  # by which an augmentation is tried
 
@@ -39,7 +40,11 @@ class Augmentations:
         # One source of chance for all: with a seed, albumentations lets each draw the same numbers, so that they go
         # together.
         self.compose.set_random_state(np.random.default_rng(seed), draw)
-        return self.compose(**layers)
+        try:
+            return self.compose(**layers)
+        except Exception as error:  # whatever it may raise where sizes differ, and so nothing could be tried before
+            height, width = layers["image"].shape[:2]
+            raise ImageError(f"cannot use a picture of {width}x{height}: {self.where}: {_words(error)}") from error
 
     def check_keeps_places(self) -> None:
         """Raises ConfigError if one moves pixels, for pairs whose other side is not moved with them."""
@@ -59,9 +64,8 @@ class Augmentations:
                 try:
                     result = one(image=np.full(shape, 127, np.uint8))["image"]
                 except Exception as error:  # whatever it may raise; of a picture, amid a run, it would say less
-                    words = " ".join(str(error).split()) or type(error).__name__
                     raise ConfigError(
-                        f"{self.where}[{i}]: {name} fails on a crop of {shape[1]}x{shape[0]}: {words}"
+                        f"{self.where}[{i}]: {name} fails on a crop of {shape[1]}x{shape[0]}: {_words(error)}"
                     ) from None
                 if result.shape != shape or result.dtype != np.uint8:
                     raise ConfigError(
@@ -95,4 +99,8 @@ def _construct(where: str, transform: type, options: dict[str, Any]) -> albument
             warnings.simplefilter("error", UserWarning)
             return transform(**options)
     except (ValueError, TypeError, UserWarning) as error:
-        raise ConfigError(f"{where}: {transform.__name__}: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{where}: {transform.__name__}: {_words(error)}") from None
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -23,7 +23,7 @@ EXTENSIONS = {
     *(".bmp", ".gif", ".tga", ".ppm", ".pgm", ".pbm", ".pnm"),
 } & {suffix for suffix, format in Image.registered_extensions().items() if format in Image.OPEN}
 ORIENTATION = 0x0112  # EXIF's
-PHOTOMETRIC, EXTRA_SAMPLES = 262, 338  # TIFF's
+BITS, PHOTOMETRIC, PLANAR, EXTRA_SAMPLES = 258, 262, 284, 338  # TIFF's
 BAND = 1024  # rows
 SYSTEMS = {"lost+found", "System Volume Information", "$RECYCLE.BIN"}  # folders at a disk's root that nobody may read
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's "L"
@@ -36,28 +36,36 @@ class ImageError(UserError, ValueError):
 def find_images(folder: Path | str) -> list[Path]:
     """All pictures below `folder`, behind links too, sorted by their path; hidden files are left out.
 
+    A link to a file that is not there (not fetched yet, say) counts as a picture: to read it is an error that names it.
     Raises FileNotFoundError if there is no such folder or no picture in it, OSError if a sub-folder cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")
-    images = sorted(path for path in _files_below(folder) if path.suffix.lower() in EXTENSIONS and path.is_file())
+    images = sorted(path for path in _files_below(folder) if path.suffix.lower() in EXTENSIONS and _is_there(path))
     if not images:
         raise FileNotFoundError(f"no images in {folder} (looked for {', '.join(sorted(EXTENSIONS))}, sub-folders too)")
     return images
 
 
+def _is_there(path: Path) -> bool:
+    return path.is_file() or (path.is_symlink() and not path.exists())
+
+
 def _files_below(folder: Path) -> Iterator[Path]:
-    """Not hidden, and not in hidden folders; of links to folders those that lead to others than are searched anyway."""
-    searched = [folder.resolve()]
+    """Not hidden, and not in hidden folders; each folder once, however many links lead there."""
+    root = folder.resolve()
+    searched = {root}
 
     def wanted(path: Path) -> bool:
-        if path.name.startswith(".") or not path.is_symlink():
-            return not path.name.startswith(".")
-        target = path.resolve()
-        if any(target.is_relative_to(known) or known.is_relative_to(target) for known in searched):
+        if path.name.startswith("."):
             return False
-        searched.append(target)
+        target = path.resolve()
+        # A link into the folder leads to what is searched anyway, one to what is around it to what is not meant.
+        astray = path.is_symlink() and (target.is_relative_to(root) or root.is_relative_to(target))
+        if astray or target in searched:
+            return False
+        searched.add(target)
         return True
 
     def refuse(error: OSError) -> None:
@@ -142,7 +150,7 @@ def _bits(image: Image.Image, path: Path) -> int:
         with path.open("rb") as file:
             return file.read(25)[24]  # IHDR: signature 8, length 4, type 4, width 4, height 4, then the depth
     if image.format == "TIFF":
-        return max(image.tag_v2.get(258, (8,)))
+        return max(image.tag_v2.get(BITS, (8,)))
     if image.format == "PPM":
         return 16 if _ppm_white(path) > 255 else 8
     return 8
@@ -218,8 +226,12 @@ def deep_pixels(image: Image.Image, path: Path | str) -> np.ndarray:
     tags = image.tag_v2 if image.format == "TIFF" else {}
     if is_deep(image):
         pixels = np.asarray(image)[..., None]
-        if tags.get(PHOTOMETRIC) == 0 and pixels.dtype == np.uint16:  # white is zero
-            pixels = 65535 - pixels
+        if pixels.dtype == np.uint16:
+            bits = tags.get(BITS, (16,))[0]
+            opaque = pixels != image.info["transparency"] if "transparency" in image.info else None  # of PNG
+            pixels = pixels.astype(np.float32) / (2**bits - 1)
+            pixels = 1 - pixels if tags.get(PHOTOMETRIC) == 0 else pixels  # white is zero
+            pixels = pixels if opaque is None else np.concatenate([pixels, opaque], 2, dtype=np.float32)
         return _unit_range(_oriented(pixels, orientation_of(image)), path)
     pixels = _unit_range(_deep_colour(image, path), path)
     extra = tags.get(EXTRA_SAMPLES, (2,))[0] if pixels.shape[2] == 4 else 2
@@ -249,6 +261,11 @@ def _deep_colour(image: Image.Image, path: Path | str) -> np.ndarray:
     """Through OpenCV: of more than one channel, Pillow keeps 8 bits only."""
     with Image.open(path) as unturned:
         orientation = orientation_of(unturned)
+    if image.format == "TIFF" and image.tag_v2.get(PLANAR, 1) != 1:
+        raise ImageError(
+            f"cannot use {path}: a TIFF of more than 8 bits with its channels one after another, which OpenCV reads "
+            "wrongly; save it with them beside each other (PlanarConfiguration 1)"
+        )
     if image.format == "PPM":  # at the very end of plain numbers, OpenCV wants something more to read
         pixels = cv2.imdecode(np.frombuffer(Path(path).read_bytes() + b"\n", np.uint8), cv2.IMREAD_UNCHANGED)
     else:

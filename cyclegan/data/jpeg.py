@@ -14,12 +14,14 @@ import numpy as np
 from PIL import Image
 
 FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive
-# EXIF's tag of the orientation, one short number, in either order of bytes, and XMP's; 1 is upright.
+# EXIF's tag of the orientation but for one short number 1, upright, in either order of bytes; and XMP's.
 TURNED = re.compile(
-    rb"\x01\x12\x00\x03\x00\x00\x00\x01\x00[^\x01]|\x12\x01\x03\x00\x01\x00\x00\x00[^\x01]\x00|"
+    rb"\x01\x12\x00(?!\x03\x00\x00\x00\x01\x00\x01)[\x01-\x0d]|"
+    rb"\x12\x01(?!\x03\x00\x01\x00\x00\x00\x01\x00)[\x01-\x0d]\x00|"
     rb"""tiff:Orientation(?:="|>)[^1]""",
     re.S,
 )
+PIXELS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # that may not be among pixels
 MARGIN = 3  # a picture is decoded to no less than so many times the sides that are wanted
 
@@ -40,7 +42,7 @@ def read_jpeg(path: Path, size_for: Callable[[int, int], tuple[int, int]] | None
         factor = _factor(sides, size_for(*sides)) if size_for else 1
         if factor == 1:
             sound = _ends_behind_its_pixels(data)
-            return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if sound else None
+            return cv2.imdecode(np.frombuffer(data, np.uint8), PIXELS) if sound else None
         return _reduced(data, sides, factor)
     except (OSError, cv2.error):  # Pillow will say what is wrong
         return None

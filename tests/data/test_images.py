@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from pathlib import Path
 
 import cv2
@@ -129,6 +130,49 @@ def test_sixteen_bits_keep_their_range(suffix: str, channels: int, tmp_path: Pat
     assert np.array_equal(np.round(pixels * 65535).astype(np.uint16), deep)
 
 
+def write_tiff(path: Path, strips: list[bytes], **tags: int | list[int]) -> None:
+    """By hand: what neither Pillow nor OpenCV writes. One row of pixels a strip, shorts for all tags."""
+    numbers = {"width": 256, "height": 257, "bits": 258, "compression": 259, "photometric": 262, "offsets": 273}
+    numbers |= {"samples": 277, "rows": 278, "counts": 279, "planar": 284}
+    tags |= {"compression": 1, "offsets": [8 + sum(map(len, strips[:i])) for i in range(len(strips))]}
+    tags |= {"counts": [len(strip) for strip in strips]}
+    start = 8 + sum(map(len, strips))
+    entries, more = b"", b""
+    for name, value in sorted(tags.items(), key=lambda item: numbers[item[0]]):
+        values = value if isinstance(value, list) else [value]
+        packed = struct.pack(f"<{len(values)}H", *values)
+        if len(packed) > 4:
+            place, more = start + 2 + 12 * len(tags) + 4 + len(more), more + packed
+            packed = struct.pack("<I", place)
+        entries += struct.pack("<HHI", numbers[name], 3, len(values)) + packed.ljust(4, b"\0")
+    folder = struct.pack("<H", len(tags)) + entries + bytes(4) + more
+    path.write_bytes(b"II*\0" + struct.pack("<I", start) + b"".join(strips) + folder)
+
+
+def test_sixteen_bits_with_channels_one_after_another_are_refused(tmp_path: Path):
+    """OpenCV 5.0 takes them for something else and says nothing."""
+    planes = [np.full(4, value, "<u2").tobytes() for value in (65535, 30000, 0)]
+    tags = {"width": 4, "height": 1, "bits": [16] * 3, "photometric": 2, "samples": 3, "rows": 1}
+    write_tiff(tmp_path / "x.tif", planes, planar=2, **tags)
+    with pytest.raises(ImageError, match=r"x\.tif: a TIFF .* one after another"):
+        read_image(tmp_path / "x.tif")
+    beside = np.stack([np.frombuffer(plane, "<u2") for plane in planes], 1).tobytes()
+    write_tiff(tmp_path / "x.tif", [beside], planar=1, **tags)
+    assert read_image(tmp_path / "x.tif")[0, 0] == pytest.approx([1, 30000 / 65535, 0], abs=1e-5)
+
+
+def test_twelve_bits_keep_their_range(tmp_path: Path):
+    packed = bytes.fromhex("fff000 333fff")  # 4095, 0, 819, 4095
+    write_tiff(tmp_path / "x.tif", [packed], width=4, height=1, bits=12, photometric=1, samples=1, rows=1)
+    assert read_image(tmp_path / "x.tif", channels=1).ravel() == pytest.approx([1, 0, 0.2, 1], abs=1e-6)
+
+
+def test_the_transparent_grey_of_sixteen_bits_is_composited(tmp_path: Path):
+    Image.fromarray(np.array([[0, 257, 514]], np.uint16)).save(tmp_path / "x.png", transparency=257)
+    assert read_image(tmp_path / "x.png", 1).ravel() == pytest.approx([0, 1, 2 / 255], abs=1e-5)
+    assert read_image(tmp_path / "x.png", 1, "black").ravel() == pytest.approx([0, 0, 2 / 255], abs=1e-5)
+
+
 def test_sixteen_bit_alpha_is_composited(tmp_path: Path):
     deep = np.zeros((1, 1, 4), np.uint16)
     deep[..., 2], deep[..., 3] = 65535, 16384  # OpenCV's order: blue, green, red, alpha
@@ -253,3 +297,22 @@ def test_folders_behind_links_are_searched_once(tmp_path: Path, monkeypatch):
     for folder in (tmp_path / "pictures", Path(".")):
         found = [path.resolve().relative_to(tmp_path).as_posix() for path in find_images(folder)]
         assert found == ["pictures/0.png", "real/sub/1.png"]
+
+
+@pytest.mark.parametrize("names", [("0part", "1all"), ("1part", "0all")])
+def test_links_that_overlap_hide_nothing(names: tuple[str, str], tmp_path: Path):
+    for name in ("store/all/part/1.png", "store/all/2.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "train").mkdir()
+    for name, target in zip(names, ("part", ""), strict=True):
+        (tmp_path / "train" / name).symlink_to(tmp_path / "store" / "all" / target)
+    assert sorted(path.name for path in find_images(tmp_path / "train")) == ["1.png", "2.png"]
+
+
+def test_a_link_to_a_picture_that_is_not_there_is_named(tmp_path: Path):
+    (tmp_path / "1.png").symlink_to(tmp_path / "annex" / "1.png")
+    (tmp_path / "folder.png").mkdir()
+    assert find_images(tmp_path) == [tmp_path / "1.png"]
+    with pytest.raises(ImageError, match=r"cannot read .*1\.png"):
+        read_image(tmp_path / "1.png")

@@ -78,6 +78,19 @@ def test_a_turned_picture_is_left_to_pillow(orientation: int, order: str, tmp_pa
     assert Reader(Data(), "A")(tmp_path / "x.jpg").shape[:2] == ((37, 53) if orientation == 3 else (53, 37))
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", ["B", "H", "I"])
+def test_an_orientation_of_any_kind_of_number_counts_as_pillow_has_it(kind: str, order: str, tmp_path: Path):
+    """Bytes not at all; whether decoded whole or at a part of the size."""
+    number = {"B": 1, "H": 3, "I": 4}[kind]
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}IH", 8, 1)
+    entry = struct.pack(f"{order}HHI", 0x0112, number, 1) + struct.pack(f"{order}{kind}", 6).ljust(4, b"\0")
+    photograph(530, 370).save(tmp_path / "x.jpg", exif=b"Exif\0\0" + head + entry + bytes(4))
+    expected = (370, 530) if kind == "B" else (530, 370)
+    for size_for in (None, lambda *_: (10, 10)):
+        assert Reader(Data(), "A")(tmp_path / "x.jpg", size_for).shape[:2] == expected
+
+
 @pytest.mark.parametrize("form", ['<x tiff:Orientation="6"/>', "<tiff:Orientation>6</tiff:Orientation>"])
 def test_a_picture_turned_by_xmp_is_left_to_pillow(form: str, tmp_path: Path):
     photograph(53, 37).save(tmp_path / "x.jpg", xmp=form.encode())

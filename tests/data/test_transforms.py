@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from cyclegan.config import ConfigError, Data
-from cyclegan.data.images import scaled, to_tensor
+from cyclegan.data.images import ImageError, scaled, to_tensor
 from cyclegan.data.transforms import PlainTransform, Transform, resized, to_picture
 
 
@@ -198,3 +198,10 @@ def test_augmentations_that_make_something_else_of_a_crop_are_refused(augmentati
     data = Data(crop_size=[32, 64], A={"augment": [{"name": "HorizontalFlip"}, augmentation]})
     with pytest.raises(ConfigError, match=r"data\.A\.augment\[1\]: " + words):
         Transform(data, "A")
+
+
+def test_an_augmentation_that_fails_on_a_picture_is_named(wide: Path):
+    crop = {"name": "RandomCrop", "height": 512, "width": 512}
+    transform = Transform(Data(resize="none", A={"augment": [crop]}), "A")
+    with pytest.raises(ImageError, match=r"cannot use a picture of \d+x\d+: data\.A\.augment: "):
+        transform(wide, seed=0)
