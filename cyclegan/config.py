@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from PIL import ImageColor
 from pydantic import (
     AfterValidator,
@@ -28,7 +27,7 @@ from pydantic import (
     field_validator,
 )
 
-from cyclegan.overrides import NAMED, ConfigError, joined, laid_over, parse_override, read_yaml
+from cyclegan.overrides import NAMED, ConfigError, joined, laid_over, parse_override, read_yaml, to_yaml
 
 CHECKOUT = Path(__file__).parents[1] / "options"
 OPTIONS = CHECKOUT if CHECKOUT.is_dir() else Path(sys.prefix, "share", "cyclegan", "options")  # or as installed
@@ -55,8 +54,25 @@ Colour = typing.Annotated[str, AfterValidator(_colour)]
 FolderName = typing.Annotated[str, AfterValidator(_folder_name)]
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True, validate_assignment=True, allow_inf_nan=False)
+class Options(BaseModel):
+    """What is neither known nor of its type is an error; to pydantic true is a number, too."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and not _takes_bool(cls.model_fields[info.field_name].annotation):
+            raise ValueError("true and false are for switches, which this is not")
+        return value
+
+
+def _takes_bool(annotation: Any) -> bool:
+    return annotation in (bool, Any) or any(map(_takes_bool, typing.get_args(annotation)))
+
+
+class Section(Options):
+    model_config = ConfigDict(validate_default=True, validate_assignment=True)
 
 
 class Domain(Section):
@@ -296,7 +312,7 @@ class Config(Section):
         return self.results / self.name
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return to_yaml(self.model_dump(mode="json"))
 
 
 def load_config(source: str | Path | dict[str, Any], overrides: list[str] | tuple[str, ...] = ()) -> Config:
@@ -339,14 +355,14 @@ def complete(
     """The named choice and all its options, defaults filled in; the first `skip` and the `given` ones are not asked."""
     options = dict(options)
     name = options.pop("name", None)
-    if name not in choices:
+    if not isinstance(name, str) or name not in choices:
         raise ConfigError(f"{where}.name: {_unknown(str(name), choices)}")
     fields = {
         parameter.name: (parameter.annotation, ... if parameter.default is parameter.empty else parameter.default)
         for parameter in list(signature(choices[name]).parameters.values())[skip:]
         if parameter.name not in given
     }
-    model = create_model(name, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
+    model = create_model(name, __base__=Options, **fields)
     try:
         return choices[name], model.model_validate(options).model_dump()
     except ValidationError as error:
@@ -375,6 +391,8 @@ def _explain(error: ValidationError, model: type[BaseModel], origin: str, prefix
             lines.append(f"{prefix}{'.'.join(path)}: {_unknown(path[-1], _keys(model, path[:-1]))}")
         elif problem["type"] == "list_type" and isinstance(problem["input"], str | int | float):
             lines.append(f"{key}: a list expected, so [{problem['input']}], found {problem['input']!r}")
+        elif problem["type"] == "string_type" and isinstance(problem["input"], int | float):
+            lines.append(f"{key}: a word expected, found {problem['input']!r}; in quotes a number is one: '\"1e5\"'")
         else:
             lines.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}, found {problem['input']!r}")
     unique = list(dict.fromkeys(lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import typing
 from pathlib import Path
@@ -19,11 +20,15 @@ class ConfigError(UserError, ValueError):
     """A setting that cannot be; the message names the key, what was expected and the nearest right word."""
 
 
+FLOAT = ("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789."))
+
+
 class _Loader(yaml.SafeLoader):
-    """PyYAML follows YAML 1.1, where 1e-4 is text and `no` is false; here 1e-4 is a number and `no` a word."""
+    """PyYAML follows YAML 1.1, where 1e-4 is text, `no` is false and 2024-05-01 no text; here 1e-4 is a number, and
+    the others are words."""
 
     yaml_implicit_resolvers: typing.ClassVar = {
-        letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        letter: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in ("bool", "timestamp")]
         for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -40,9 +45,19 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
+_Loader.add_implicit_resolver(*FLOAT)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes words that `_Loader`, or another reader of YAML, would take for something else."""
+
+
+_Dumper.add_implicit_resolver(*FLOAT)
+
+
+def to_yaml(values: dict[str, Any]) -> str:
+    """What `read_yaml` reads as the same values."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -56,7 +71,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def _parsed(text: str, origin: str) -> dict[str, Any]:
     try:
         values = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # of what a tag like !!int does not fit
         raise ConfigError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
     if values is None:
         return {}
@@ -70,6 +85,8 @@ def parse_override(override: str) -> dict[str, Any]:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"{override!r}: expected section.key=value, for example training.epochs=20")
+    if value.startswith("#") or (" #" in value and value[0] not in "\"'[{"):  # a colour, a folder: no comment here
+        value = json.dumps(value, ensure_ascii=False)
     tree: Any = _parsed(f"value: {value}" if value else "value:", override)["value"]
     if isinstance(tree, str):  # in a word
         key = {"speed": "speed.choice", **{section: f"{section}.name" for section in NAMED}}.get(key, key)
@@ -95,8 +112,19 @@ def laid_over(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
             values = {**values, key: {"name": values[key]}}
     kept = {key: value for key, value in values.items() if not _starts_anew(key, value, given.get(key))}
     if isinstance(kept.get("data"), dict) and isinstance(given.get("data"), dict):
-        kept["data"] = {key: _without_test(value, given["data"].get(key)) for key, value in kept["data"].items()}
+        data = _without_folders(kept["data"]) if given["data"].get("root") else kept["data"]
+        kept["data"] = {key: _without_test(value, given["data"].get(key)) for key, value in data.items()}
     return joined(kept, given)
+
+
+def _without_folders(data: dict[str, Any]) -> dict[str, Any]:
+    """The file's data section for who names another root: of folders that it names for both domains nothing is left."""
+    named = {key: value for key, value in data.items() if key in ("A", "B") and isinstance(value, dict)}
+    if not all("train" in named.get(key, {}) for key in ("A", "B")[: 1 if data.get("side_by_side") else 2]):
+        return data
+    folders = ("train", "test", "mask", "test_mask")
+    bare = {key: {k: v for k, v in value.items() if k not in folders} for key, value in named.items()}
+    return {**data, **bare}
 
 
 def _without_test(domain: Any, given: Any) -> Any:

@@ -65,6 +65,28 @@ def test_a_resolved_precision_of_no_can_be_given_back(tmp_path: Path):
     assert load_config(tmp_path / "config.yaml") == config
 
 
+@pytest.mark.parametrize("name", ["1e-4", "1e5", "1e-05", "no", "2024-05-01", "007", "1_000", "0x1f", "null"])
+def test_a_name_that_could_be_something_else_is_read_back(name: str, tmp_path: Path):
+    config = load_config({"name": name, "data": {"root": name}})
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("data.A.background=#ff0000", "#ff0000"),
+        ("data.A.background='#ff0000'", "#ff0000"),
+        ("data.A.test=/pictures/a #1", Path("/pictures/a #1")),
+        ("data.A.test=2024-05-01", Path("2024-05-01")),
+        ("data.A.augment=[{name: X, b: '#a # b'}]", [{"name": "X", "b": "#a # b"}]),
+    ],
+)
+def test_nothing_on_a_command_line_is_a_comment_or_a_date(override: str, expected: object):
+    domain = load_config("smoke", [override]).data.A
+    assert getattr(domain, override.split("=")[0].split(".")[-1]) == expected
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_options_mean_the_same_to_any_reader_of_yaml(path: Path):
     found = load_config(path)
@@ -111,6 +133,10 @@ def test_yaml_suffix_and_folder_may_be_left_out():
         ({"name": ""}, ["name: it names a folder", "as in run,"]),
         ({"optimizer": {"betas": [0.5, 1.5]}}, ["optimizer.betas", "1.5"]),
         ({"evaluation": {"metrics": "fid,kid"}}, ["evaluation.metrics: a list expected, so [fid,kid]"]),
+        ({"name": 20240501}, ["name: a word expected, found 20240501; in quotes"]),
+        ({"training": {"epochs": True}}, ["training.epochs: true and false are for switches"]),
+        ({"data": {"limit": True}}, ["data.limit: true and false are for switches"]),
+        ({"training": {"clip": False}}, ["training.clip: true and false are for switches"]),
     ],
 )
 def test_a_wrong_setting_is_named(values: dict, words: list[str]):
@@ -127,6 +153,8 @@ def test_a_wrong_setting_is_named(values: dict, words: list[str]):
         ({"generator": {"name": "resnet", "block": 6}}, ["generator.block", "did you mean blocks?"]),
         ({"generator": {"name": "resnet", "norm": "inst"}}, ["generator.norm", "'instance'"]),
         ({"generator": {"name": "resnet", "blocks": -1}}, ["generator.blocks"]),
+        ({"generator": {"name": "resnet", "blocks": True}}, ["generator.blocks: true and false are for switches"]),
+        ({"generator": {"name": ["resnet"]}}, ["generator.name", "['resnet']"]),
         ({"generator": {"norm": "group", "width": 12}}, ["generator: norm=group has 32 groups, and 48 ", "width"]),
         ({"discriminator": {"norm": "group", "width": 12}}, ["discriminator: norm=group has 32 groups", "width"]),
         ({"algorithm": {"name": "cyclegn"}}, ["algorithm.name", "did you mean cyclegan?"]),
@@ -195,7 +223,7 @@ def test_an_override_that_is_none_is_named(override: str):
         load_config("smoke", [override])
 
 
-@pytest.mark.parametrize("text", ["- 1", "a: [", "a: b: c"])
+@pytest.mark.parametrize("text", ["- 1", "a: [", "a: b: c", "seed: !!int abc"])
 def test_a_file_that_is_no_mapping_is_named(text: str, tmp_path: Path):
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"bad\.yaml"):
@@ -304,3 +332,16 @@ def test_each_choice_of_a_file_is_told_once():
     with pytest.raises(ConfigError) as error:
         load_config("horse3zebra")
     assert str(error.value).count("horse2zebra,") == 1 and "did you mean horse2zebra?" in str(error.value)
+
+
+def test_another_root_is_heeded_where_the_file_names_folders():
+    named = {"train": "/old/a", "test": "/old/ta"}
+    values = {"name": "x", "data": {"A": {**named, "channels": 1}, "B": named, "root": "/old"}}
+    data = load_config(values, ["data.root=/new"]).data
+    assert (data.root, data.A.train, data.A.test, data.B.train) == (Path("/new"), None, None, None)
+    assert data.A.channels == 1
+    data = load_config(values, ["data.root=/new", "data.A.train=/new/a"]).data
+    assert (data.A.train, data.A.test, data.B.train) == (Path("/new/a"), None, None)
+    del values["data"]["B"]  # then data.root is B's
+    data = load_config(values, ["data.root=/new"]).data
+    assert (data.root, data.A.train, data.B.train) == (Path("/new"), Path("/old/a"), None)
