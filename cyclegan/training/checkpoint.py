@@ -222,6 +222,29 @@ def drop_old_states(states: Path, keep: int, best: set[Path] = frozenset()) -> N
             shutil.rmtree(state, ignore_errors=True)
 
 
+def make_room(states: Path, keep: int, best: set[Path] = frozenset()) -> bool:
+    """Whether a full disk has more room now, by states that the next one would make superfluous; the newest stays."""
+    there = all_states(states)
+    if not there or shutil.disk_usage(states).free > sum(file.stat().st_size for file in there[-1].iterdir()):
+        return False
+    drop_old_states(states, max(1, keep - 1), best)
+    return len(all_states(states)) < len(there)
+
+
+def check_writable(states: Path) -> None:
+    """Raises CheckpointError where no state could be written: now, not at the end of the first hours."""
+    probe = states / ".probe"
+    try:
+        states.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CheckpointError(
+            f"{states} cannot be written to ({error.strerror}), so no training state could be saved; let this user "
+            "write there, or name another folder as results"
+        ) from None
+
+
 def random_states() -> dict[str, Any]:
     """The state of every random number generator of this process, in types that weights_only loading accepts.
 

@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from cyclegan.algorithms import complete_config
 from cyclegan.config import Config, ConfigError, load_config
+from cyclegan.errors import UserError
 from cyclegan.evaluation.ranks import on_first_rank
 from cyclegan.training import checkpoint
 from cyclegan.training.auto import with_speed
@@ -150,8 +152,8 @@ class Run:
 
     def _start(self) -> None:
         config, training = self.config, self.config.training
+        on_first_rank(lambda: checkpoint.check_writable(self.states))
         if self.accelerator.is_main_process:
-            config.folder.mkdir(parents=True, exist_ok=True)
             write_whole(config.folder / "config.yaml", config.to_yaml())
         self.chronicle.open(self.progress.images)
         self.say(
@@ -177,7 +179,7 @@ class Run:
     def _epoch(self) -> None:
         """From where the run is to the end of the epoch, or of the run."""
         progress = self.progress
-        for batch in self.feed.rest(progress.epoch, progress.place):
+        for batch in self._batches():
             place = progress.epochs(self.feed.epoch_images)
             losses = self.trainer.update(batch, self.rate.factor(place, progress.images))
             self._watch(losses)
@@ -189,6 +191,18 @@ class Run:
             self._after_batch(before)
             if progress.images >= self.total_images:
                 return
+
+    def _batches(self) -> Iterator[dict[str, Tensor]]:
+        """The rest of the epoch's. Where a picture ends the run, one process alone saves what it has learned before."""
+        try:
+            yield from self.feed.rest(self.progress.epoch, self.progress.place)
+        except UserError:
+            state = checkpoint.state_of(self.states, self.progress.images)
+            whole = self.accelerator.sync_gradients and self.accelerator.num_processes == 1
+            if whole and self.progress.images and not state.exists():
+                self.save()
+                self.say(f"saved after {self.progress.images} images, for a picture ends the run")
+            raise
 
     def _watch(self, losses: dict[str, Tensor]) -> None:
         schedule = self.config.schedule
@@ -269,7 +283,7 @@ class Run:
         if self.accelerator.is_main_process and (state := checkpoint.state_of(self.states, images)).is_dir():
             with self.chronicle.spared():
                 write_scores(state, scores)
-            self._drop_old_states()
+            checkpoint.drop_old_states(self.states, *self._kept())
         self.stopper.slowest = max(self.stopper.slowest, time.monotonic() - began)
 
     def _roll_back(self, why: str | None, sound: int) -> None:
@@ -312,36 +326,41 @@ class Run:
         if bad := self.trainer.not_finite():
             self._give_up(f"weights of {', '.join(bad)}")
         began, images = time.monotonic(), self.progress.images
-        problem = None
-        try:
-            self.state.write(self.states)
-        except OSError as error:
-            problem = error
+        problem = self._write_state()
+        if problem and on_first_rank(lambda: checkpoint.make_room(self.states, *self._kept())):
+            problem = self._write_state()
         try:
             if self.accelerator.is_main_process:
                 save_generators(self.config, self.trainer.shown(), images)  # for which there may be room
                 if not (problem or self.state.score_due):  # else once it is known whether this is one of the best
-                    self._drop_old_states()
+                    checkpoint.drop_old_states(self.states, *self._kept())
         except OSError as error:
             problem = problem or error
         if problem and images >= self.total_images:
             raise OSError(
-                f"trained to the end, but not all could be saved ({problem}); make room and give the same command "
-                "again, which goes on from the newest state"
+                f"trained to the end, but not all could be saved ({problem}); mend that and give the same "
+                "command again, which goes on from the newest state"
             )
         if problem:
             self.say(f"warning: could not save ({problem}); older states are untouched; going on")
         self.accelerator.wait_for_everyone()
         self.stopper.slowest = max(self.stopper.slowest, time.monotonic() - began)
 
-    def _drop_old_states(self) -> None:
+    def _write_state(self) -> OSError | None:
+        try:
+            self.state.write(self.states)
+        except OSError as error:
+            return error
+
+    def _kept(self) -> tuple[int, set[Path]]:
+        """How many of the newest states stay, and which besides."""
         saving = self.config.saving
         states = checkpoint.all_states(self.states)
         kept = best_states(states, self.config.evaluation.best_by, saving.keep_best)
         if self.config.training.rollbacks:
             sound = sound_state(self.chronicle.doctor.sound_until(), [int(state.name) for state in states])
             kept = kept | {checkpoint.state_of(self.states, sound)}
-        checkpoint.drop_old_states(self.states, saving.keep_last, kept)
+        return saving.keep_last, kept
 
     def resume(self, wanted: str) -> None:
         """Restore what `wanted` means, see `train`; says what has changed and what could not be kept."""

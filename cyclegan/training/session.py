@@ -44,8 +44,11 @@ def only_session(run: Path) -> Iterator[None]:
 
 
 def _locked(path: Path, run: Path) -> IO[str]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+", encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"results: cannot write to {path.parent} ({error.strerror}); name another folder") from None
     if fcntl is None:
         return file
     try:

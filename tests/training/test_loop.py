@@ -295,6 +295,19 @@ def test_a_damaged_picture_is_fatal_or_skipped_as_configured(
     assert (said.out + said.err).count("01.png") == 1
 
 
+def test_a_picture_that_ends_a_run_does_not_take_what_was_learned_with_it(options: dict, pictures: Path):
+    options = merged(options, data={"pairing": "ordered", "shuffle": False})
+    whole = train({**merged(options, training={"max_images": 8}), "name": "whole"})
+    good = (pictures / "trainA" / "03.png").read_bytes()
+    (pictures / "trainA" / "03.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"03\.png"):
+        train(options)
+    states = Path(options["results"]) / "tiny" / "state"
+    assert [state.name for state in checkpoint.all_states(states)] == ["000000003"]
+    (pictures / "trainA" / "03.png").write_bytes(good)
+    assert same_weights(whole, train(merged(options, training={"max_images": 8})))
+
+
 def test_pictures_that_cannot_be_stacked_are_a_problem_of_data_resize(options: dict, pictures: Path):
     write_pictures(pictures / "trainA" / "wide", 5, side=64)
     with pytest.raises(ConfigError, match=r"data\.resize.*batch_size=1"):

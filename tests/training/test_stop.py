@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -125,6 +126,50 @@ def test_a_full_disk_is_said_and_training_goes_on(
     assert "could not save" in said.out + said.err and "No space left on device" in said.out + said.err
     assert [path.name for path in sorted((run / "state").iterdir())] == ["000000012", "000000016"]
     assert same_weights(run, whole)
+
+
+def test_a_full_disk_gets_room_for_a_newer_state_by_one_that_it_makes_superfluous(
+    options: dict, monkeypatch: pytest.MonkeyPatch
+):
+    states, write = Path(options["results"]) / "tiny" / "state", checkpoint._write
+
+    def full_with_two(path: Path, state: dict) -> None:
+        if len(checkpoint.all_states(states)) >= 2:
+            full_disk()
+        write(path, state)
+
+    monkeypatch.setattr(checkpoint, "_write", full_with_two)
+    monkeypatch.setattr("shutil.disk_usage", nothing_free)
+    run = train(merged(options, saving={"every_images": 2}))
+    assert [state.name for state in checkpoint.all_states(run / "state")] == ["000000014", "000000016"]
+    assert all(checkpoint.damage(state) is None for state in checkpoint.all_states(run / "state"))
+
+
+def nothing_free(_: Path) -> SimpleNamespace:
+    return SimpleNamespace(free=1000)
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_no_state_is_given_for_room_that_is_of_no_use(keep: int, options: dict, monkeypatch: pytest.MonkeyPatch):
+    """Either none is superfluous, or the disk is not full: what there is stays."""
+    options = merged(options, saving={"every_images": 2, "keep_last": keep})
+    run = train(merged(options, training={"max_images": 4}))
+    before = checkpoint.all_states(run / "state")
+    if keep == 1:
+        monkeypatch.setattr("shutil.disk_usage", nothing_free)
+    monkeypatch.setattr(checkpoint, "_write", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        train(merged(options, training={"max_images": 8}))
+    assert checkpoint.all_states(run / "state") == before
+
+
+def test_a_folder_of_states_that_cannot_be_written_to_is_said_at_the_start(options: dict):
+    run = Path(options["results"]) / "tiny"
+    run.mkdir(parents=True)
+    (run / "state").write_text("a file")
+    with pytest.raises(UserError, match=r"tiny.state cannot be written to \(File exists\)"):
+        train(options)
+    assert not (run / "log" / "metrics.jsonl").exists()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
