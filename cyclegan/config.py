@@ -332,7 +332,7 @@ def load_config(source: str | Path | dict[str, Any], overrides: list[str] | tupl
     try:
         return Config.model_validate(laid_over(values, given))
     except ValidationError as error:
-        raise ConfigError(_explain(error, Config, origin)) from None
+        raise ConfigError(_explain(error, Config, f"{origin} and what is given with it" if given else origin)) from None
 
 
 def build(where: str, choices: dict[str, Callable], options: dict[str, Any], *given: Any, **given_names: Any) -> Any:
@@ -383,18 +383,24 @@ def _find(name: str) -> Path:
 
 
 def _explain(error: ValidationError, model: type[BaseModel], origin: str, prefix: str = "") -> str:
-    lines = []
+    lines, kinds = [], {}
     for problem in error.errors():
         path = [str(part) for part in problem["loc"]]
-        key = prefix + ".".join(part for part in path if not re.search(r"[\[\(]|^(int|float|str|literal)$", part))
+        key = prefix + ".".join(
+            part for part in path if not re.search(r"[\[\(]|^(int|float|str|literal|constrained-.*)$", part)
+        )
         if problem["type"] == "extra_forbidden":
             lines.append(f"{prefix}{'.'.join(path)}: {_unknown(path[-1], _keys(model, path[:-1]))}")
         elif problem["type"] == "list_type" and isinstance(problem["input"], str | int | float):
             lines.append(f"{key}: a list expected, so [{problem['input']}], found {problem['input']!r}")
         elif problem["type"] == "string_type" and isinstance(problem["input"], int | float):
             lines.append(f"{key}: a word expected, found {problem['input']!r}; in quotes a number is one: '\"1e5\"'")
-        else:
-            lines.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}, found {problem['input']!r}")
+        else:  # of several types that a value may have, each has something to say of it
+            said = re.sub(r"^Value error, |^Input should be |, unable to parse string .*", "", problem["msg"])
+            expected = "expected " if problem["msg"].startswith("Input should be") else ""
+            kinds.setdefault((key, f"{problem['input']!r}"), []).append((expected, said))
+    for (key, found), several in kinds.items():
+        lines.append(f"{key}: {several[0][0]}{' or '.join(said for _, said in several)}, found {found}")
     unique = list(dict.fromkeys(lines))
     return unique[0] if len(unique) == 1 else f"{origin}:\n  " + "\n  ".join(unique)
 

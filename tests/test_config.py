@@ -126,7 +126,10 @@ def test_yaml_suffix_and_folder_may_be_left_out():
         ({"training": {"epochs": -1}}, ["training.epochs", "greater than or equal to 0", "-1"]),
         ({"training": {"batch_size": "four"}}, ["training.batch_size", "four"]),
         ({"data": {"resize": "crp"}}, ["data.resize", "'crop'", "crp"]),
-        ({"data": {"load_size": "big"}}, ["data.load_size", "big"]),
+        (
+            {"data": {"load_size": "64x64"}},
+            ["data.load_size: expected a valid integer or a valid tuple, found '64x64'"],
+        ),
         ({"data": 3}, ["data", "3"]),
         ({"name": "a/b c"}, ["name: it names a folder", "as in a_b_c,", "found 'a/b c'"]),
         ({"name": ".."}, ["name: it names a folder"]),
