@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 import sys
@@ -27,6 +26,7 @@ from pydantic import (
     field_validator,
 )
 
+from cyclegan.mistakes import explained, unknown
 from cyclegan.overrides import NAMED, ConfigError, joined, laid_over, parse_override, read_yaml, to_yaml
 
 CHECKOUT = Path(__file__).parents[1] / "options"
@@ -332,7 +332,9 @@ def load_config(source: str | Path | dict[str, Any], overrides: list[str] | tupl
     try:
         return Config.model_validate(laid_over(values, given))
     except ValidationError as error:
-        raise ConfigError(_explain(error, Config, f"{origin} and what is given with it" if given else origin)) from None
+        raise ConfigError(
+            explained(error, Config, f"{origin} and what is given with it" if given else origin)
+        ) from None
 
 
 def build(where: str, choices: dict[str, Callable], options: dict[str, Any], *given: Any, **given_names: Any) -> Any:
@@ -356,7 +358,7 @@ def complete(
     options = dict(options)
     name = options.pop("name", None)
     if not isinstance(name, str) or name not in choices:
-        raise ConfigError(f"{where}.name: {_unknown(str(name), choices)}")
+        raise ConfigError(f"{where}.name: {unknown(str(name), choices)}")
     fields = {
         parameter.name: (parameter.annotation, ... if parameter.default is parameter.empty else parameter.default)
         for parameter in list(signature(choices[name]).parameters.values())[skip:]
@@ -366,7 +368,7 @@ def complete(
     try:
         return choices[name], model.model_validate(options).model_dump()
     except ValidationError as error:
-        raise ConfigError(_explain(error, model, where, prefix=f"{where}.")) from None
+        raise ConfigError(explained(error, model, where, prefix=f"{where}.")) from None
 
 
 def signature(target: Callable) -> inspect.Signature:
@@ -379,48 +381,4 @@ def _find(name: str) -> Path:
         if path.is_file():
             return path
     shipped = sorted({path.stem for folder in (Path("options"), OPTIONS) for path in folder.glob("*.yaml")})
-    raise ConfigError(f"--config: no file {given}, nor one of that name in options/; {_unknown(name, shipped)}")
-
-
-def _explain(error: ValidationError, model: type[BaseModel], origin: str, prefix: str = "") -> str:
-    lines, kinds = [], {}
-    for problem in error.errors():
-        path = [str(part) for part in problem["loc"]]
-        key = prefix + ".".join(
-            part for part in path if not re.search(r"[\[\(]|^(int|float|str|literal|constrained-.*)$", part)
-        )
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{prefix}{'.'.join(path)}: {_unknown(path[-1], _keys(model, path[:-1]))}")
-        elif problem["type"] == "list_type" and isinstance(problem["input"], str | int | float):
-            lines.append(f"{key}: a list expected, so [{problem['input']}], found {problem['input']!r}")
-        elif problem["type"] == "string_type" and isinstance(problem["input"], int | float):
-            lines.append(f"{key}: a word expected, found {problem['input']!r}; in quotes a number is one: '\"1e5\"'")
-        else:  # of several types that a value may have, each has something to say of it
-            said = re.sub(r"^Value error, |^Input should be |, unable to parse string .*", "", problem["msg"])
-            expected = "expected " if problem["msg"].startswith("Input should be") else ""
-            kinds.setdefault((key, f"{problem['input']!r}"), []).append((expected, said))
-    for (key, found), several in kinds.items():
-        lines.append(f"{key}: {several[0][0]}{' or '.join(said for _, said in several)}, found {found}")
-    unique = list(dict.fromkeys(lines))
-    return unique[0] if len(unique) == 1 else f"{origin}:\n  " + "\n  ".join(unique)
-
-
-def _keys(model: type[BaseModel], path: list[str]) -> list[str]:
-    for part in path:
-        field = model.model_fields.get(part)
-        if field is None:  # a name of the user's, as in optimizer.groups.discriminators
-            continue
-        model = field.annotation if is_section(field.annotation) else OptimizerGroup
-    return list(model.model_fields)
-
-
-def is_section(annotation: typing.Any) -> bool:
-    """Whether an option of this type has options of its own."""  # for Python 3.10, dict[str, Any] is a type, too
-    return typing.get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _unknown(word: str, choices: typing.Iterable[str]) -> str:
-    choices = list(choices)
-    nearest = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]}? " if nearest else ""
-    return f"unknown {word!r}; {hint}choices: {', '.join(choices)}"
+    raise ConfigError(f"--config: no file {given}, nor one of that name in options/; {unknown(name, shipped)}")

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pydantic import BaseModel
 
 from cyclegan.algorithms import GIVEN, algorithms
-from cyclegan.config import Config, is_section, signature
+from cyclegan.config import Config, signature
+from cyclegan.mistakes import is_section
 from cyclegan.networks import DISCRIMINATORS, GENERATORS
 
 

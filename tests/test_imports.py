@@ -19,7 +19,8 @@ ALLOWED = {
     "heap": set(),
     "devices": {"errors"},
     "overrides": {"errors"},
-    "config": BASE | {"overrides"},
+    "mistakes": set(),
+    "config": BASE | {"overrides", "mistakes"},
     "losses": set(),
     "replay": set(),
     "networks": BASE,
@@ -31,7 +32,7 @@ ALLOWED = {
     "training": BASE | {"config", "losses", "replay", "networks", "data", "algorithms", "inference", "evaluation"},
     "report": BASE | {"config", "algorithms", "training"},
     "survey": BASE | {"config", "data"},
-    "describe": BASE | {"config", "networks", "algorithms"},
+    "describe": BASE | {"config", "mistakes", "networks", "algorithms"},
 }
 
 
