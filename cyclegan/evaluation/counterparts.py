@@ -13,9 +13,12 @@ from pathlib import Path
 from cyclegan.data.folders import MARK, subject
 from cyclegan.errors import UserError
 
+UNKNOWN = "No true counterparts are known."
+KNOWN = "MAE, PSNR and SSIM are to the true counterpart."
+
 
 class CounterpartError(UserError, ValueError):
-    """Pictures that are said to be pairs and have no partners; the message names one."""
+    """Pictures that are said to be pairs and have no partners, or more than one; the message names one."""
 
 
 def counterparts(
@@ -28,8 +31,17 @@ def counterparts(
         others, other: the same of the other domain
         paired: True: pictures of one name are pairs; False: there are none; None: only if names can't agree by chance
 
-    Raises CounterpartError if pairs are wanted and a partner is missing.
+    Raises CounterpartError if pairs are wanted and a partner is missing, or two pictures of a domain share a name.
     """
+    if paired is False:
+        return {}, UNKNOWN
+    if paired and folder == other:  # halves of the same files
+        return {path: path for path in files}, KNOWN
+    if twins := _twins(files, folder) or _twins(others, other):
+        told = f"{twins[0]} and {twins[1]} have one name but for suffix and mark"
+        if paired:
+            raise CounterpartError(f"pictures of one name are to be pairs, but {told}: rename one of them")
+        return {}, f"No true counterparts are known: {told}."
     by_name = {subject(path, other): path for path in others}
     partners = {path: by_name.get(subject(path, folder)) for path in files}
     alone = [path for path, partner in partners.items() if partner is None]
@@ -38,11 +50,11 @@ def counterparts(
             f"pictures of one name are to be pairs, but {other or 'the other domain'} has none for {len(alone)} of "
             f"{folder}, such as {alone[0].name}"
         )
-    if alone or paired is False:
-        return {}, "No true counterparts are known."
+    if alone:
+        return {}, UNKNOWN
     if paired is None and may_agree_by_chance(files, others):
         return {}, "Names agree, but numbers do so by chance: if they are pairs, say so (--paired yes)."
-    return partners, "MAE, PSNR and SSIM are to the true counterpart."
+    return partners, KNOWN
 
 
 def may_agree_by_chance(files: Sequence[Path], others: Sequence[Path]) -> bool:
@@ -51,6 +63,16 @@ def may_agree_by_chance(files: Sequence[Path], others: Sequence[Path]) -> bool:
         return False
     patterns = {re.sub(r"\d+", "#", path.stem) for path in files}
     return len(patterns) == 1 and "#" in patterns.pop()
+
+
+def _twins(files: Sequence[Path], folder: Path | None) -> tuple[Path, Path] | None:
+    """The first two pictures of a domain that show the same by their names."""
+    seen: dict[str, Path] = {}
+    for path in files:
+        first = seen.setdefault(subject(path, folder), path)
+        if first != path:
+            return first, path
+    return None
 
 
 def _marks(files: Sequence[Path]) -> set[str]:

@@ -47,6 +47,25 @@ def test_one_picture_without_a_partner_leaves_all_without():
         found(["cat.png", "dog.png"], ["cat.png"], paired=True)
 
 
+@pytest.mark.parametrize(
+    ("names_a", "names_b", "twins"),
+    [
+        (["dog.jpg", "dog.png"], ["dog.jpg", "dog.png"], "testA/dog.jpg and testA/dog.png"),
+        (["cat.jpg"], ["cat.jpg", "cat_B.png"], "testB/cat.jpg and testB/cat_B.png"),
+    ],
+)
+def test_a_name_that_two_pictures_of_a_domain_share_has_no_counterpart(names_a, names_b, twins):
+    truths, sentence = counterparts([A / name for name in names_a], A, [B / name for name in names_b], B)
+    assert truths == {} and twins in sentence
+    with pytest.raises(CounterpartError, match=twins):
+        found(names_a, names_b, paired=True)
+
+
+def test_halves_of_one_picture_are_each_others_counterparts_whatever_lies_beside_it():
+    files = [A / "dog.jpg", A / "dog.png"]
+    assert counterparts(files, A, files, A, paired=True)[0] == {path: path for path in files}
+
+
 def test_the_embedded_sets_test_pictures_are_pairs():
     root = Path(__file__).parents[2] / "datasets" / "flat2fluent3d"
     sides = [sorted((root / f"test{d}").glob("*.png")) for d in "AB"]
