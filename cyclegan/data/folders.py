@@ -78,12 +78,13 @@ def subject(path: Path, folder: Path) -> str:
 
 def distinct_names(files: Sequence[Path], folder: Path | str) -> dict[Path, str]:
     """Each picture's name below its folder: without suffix, but with it where a.jpg lies beside a.png."""
-    names = {path: path.relative_to(folder) for path in files}
-    stems = Counter(name.with_suffix("") for name in names.values())
-    return {
-        path: (name if stems[name.with_suffix("")] > 1 else name.with_suffix("")).as_posix()
-        for path, name in names.items()
-    }
+    names = {path: path.relative_to(folder).with_suffix("").as_posix() for path in files}
+    while True:
+        counts = Counter(names.values())
+        whole = {path: path.relative_to(folder).as_posix() for path, name in names.items() if counts[name] > 1}
+        if not whole:
+            return names
+        names |= whole  # whose names may now be those of others: a.jpg is what remains of a.jpg.bmp
 
 
 def _paired(files: dict[str, list[Path]], folders: dict[str, Path]) -> dict[str, list[Path]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cyclegan.config import Data
-from cyclegan.data.folders import find_split
+from cyclegan.data.folders import distinct_names, find_split
 from tests.conftest import write_pictures
 
 
@@ -51,3 +51,8 @@ def test_only_sets_that_can_be_fetched_are_offered(tmp_path: Path):
         with pytest.raises(FileNotFoundError, match=r"data\.root: no folder") as error:
             find_split(Data(root=tmp_path / name), "train")
         assert ("data fetch" in str(error.value)) == offered
+
+
+def test_no_two_pictures_have_one_name(tmp_path: Path):
+    files = [tmp_path / name for name in ("a.jpg", "a.png", "a.jpg.bmp", "deep/a.png", "b.png")]
+    assert list(distinct_names(files, tmp_path).values()) == ["a.jpg", "a.png", "a.jpg.bmp", "deep/a", "b"]
