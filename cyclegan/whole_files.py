@@ -36,3 +36,9 @@ def open_replacing(path: Path | str, mark: str = "") -> Iterator[BinaryIO]:
 def write_whole(path: Path | str, text: str) -> None:
     with open_replacing(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def write_page(path: Path | str, page: str) -> None:
+    """Write a page for people: a question mark stands for what is no UTF-8 in the name of a file."""
+    with open_replacing(path) as file:
+        file.write(page.encode("utf-8", errors="replace"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from cyclegan.errors import UserError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:  # `cyclegan --help` should not wait for torch
 def run(name: str, command: Callable[[list[str]], int], arguments: list[str]) -> int:
     """The command's exit code; an error that a user can mend is printed as one line and gives 1."""
     keep_freed_memory()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: names of files need not be UTF-8
     try:
         return command(arguments)
     except (UserError, OSError) as error:

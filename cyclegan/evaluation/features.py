@@ -167,7 +167,7 @@ def fingerprint(pictures: Pictures) -> str:
     digest = hashlib.sha256(pictures.part.encode())
     for path in pictures.files:
         name = path.relative_to(pictures.folder) if pictures.folder else path.name
-        digest.update(f"{name}\0{sha256_of(path)}\n".encode())
+        digest.update(f"{name}\0{sha256_of(path)}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

@@ -11,7 +11,7 @@ from string import Template
 
 from PIL import Image
 
-from cyclegan.whole_files import write_whole
+from cyclegan.whole_files import write_page
 
 LARGEST = 256  # pixels of a side inside the page; the pictures themselves lie beside it
 LOSSLESS = 128  # up to here losses would show, and cost little to avoid
@@ -50,7 +50,7 @@ def write_gallery(path: Path, title: str, subtitle: str, blocks: list[Block], si
         cell=96 if side <= 96 else min(side, 200),
         rendering="image-rendering: pixelated" if side <= 64 else "",
     )
-    write_whole(path, page)
+    write_page(path, page)
 
 
 def _section(block: Block) -> str:

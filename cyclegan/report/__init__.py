@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cyclegan.report.contents import read_contents
 from cyclegan.report.page import render_page
-from cyclegan.whole_files import write_whole
+from cyclegan.whole_files import write_page
 
 
 def write_report(folder: Path | str, destination: Path | str | None = None) -> Path:
@@ -18,5 +18,5 @@ def write_report(folder: Path | str, destination: Path | str | None = None) -> P
     destination = Path(destination) if destination else folder / "report.html"
     page = render_page(read_contents(folder))
     destination.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(destination, page)
+    write_page(destination, page)
     return destination

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from cyclegan.evaluation.archive import (
     save_statistics,
 )
 from cyclegan.evaluation.extractors import from_callable
-from cyclegan.evaluation.features import Pictures, collect
+from cyclegan.evaluation.features import Pictures, collect, fingerprint
 from cyclegan.evaluation.frechet import frechet_distance
 from cyclegan.evaluation.statistics import EvaluationError
 
@@ -193,3 +195,13 @@ def test_what_prepare_does_must_have_a_name_to_be_cached(tmp_path, pictures, net
     network.calls = 0
     collect_cached(pictures, named, tmp_path)
     assert network.calls == 0
+
+
+def test_a_name_that_is_not_utf8_has_a_fingerprint_for_the_cache(tmp_path, pictures, extractor, network):
+    before = fingerprint(pictures)
+    pictures.files[0].rename(pictures.folder / os.fsdecode(b"b\xe4r.png"))
+    renamed = Pictures(find_images(pictures.folder), folder=pictures.folder)
+    made = collect_cached(renamed, extractor, tmp_path)
+    assert made.fingerprint != before
+    calls = network.calls
+    assert collect_cached(renamed, extractor, tmp_path).fingerprint == made.fingerprint and network.calls == calls

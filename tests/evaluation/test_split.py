@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -440,3 +441,15 @@ def test_a_damaged_picture_is_named_before_any_is_translated_or_left_out_as_conf
 
 def find(run: Path, way: str) -> list[str]:
     return sorted(path.name for path in (run / "test" / way).glob("*.png"))
+
+
+def test_names_that_are_not_utf8_are_translated_scored_and_shown(run: Path, capfdbinary):
+    for domain in "AB":
+        for path in find_images(data_root(run) / f"test{domain}"):
+            path.rename(os.fsdecode(os.fsencode(path.parent) + b"/b\xe4r-" + os.fsencode(path.name)))
+    shutil.copy(find_images(data_root(run) / "testA")[0], data_root(run) / "testA" / os.fsdecode(b"b\xe4r-00.jpg"))
+    arguments = ["--run", str(run), "--metrics", "kid", "--extractor", str(colours(run.parent)), "--device", "cpu"]
+    assert commands.run("test.py", test.main, arguments) == 0, capfdbinary.readouterr().err
+    assert rb"b\udce4r-00.png have one name" in capfdbinary.readouterr().out
+    assert "<figcaption>b?r-01.png" in (run / "test" / "index.html").read_text(encoding="utf-8")
+    assert json.loads((run / "test" / "AtoB.card.json").read_text())["fake"]["n"] == 4
