@@ -80,7 +80,7 @@ def translate_split(
             scores["identity_error"] = {"untouched": 0.0, "translated": fmean(errors)}
         about = None
         try:
-            if metrics and way.references.files:
+            if metrics:
                 distances, about = _distances(way, metrics, extractor, scores)
                 scores |= distances
         except EvaluationError as error:
@@ -201,6 +201,12 @@ def _distances(way: Direction, metrics: Sequence[str], extractor: Extractor, err
 
     The translated side's card, with the errors, is written.
     """
+    if not way.references.files:
+        domain, run, split = way.name[-1], way.out.parents[1], way.out.parent.name
+        raise EvaluationError(
+            f"no pictures of {domain} to take {', '.join(metrics)} to; name their folder as data.{domain}.{split} in "
+            f"{run / 'config.yaml'}"
+        )
     real = side_of(way.references, extractor, metrics)
     before = evaluate(way.inputs, real, extractor, metrics)
     fakes = Pictures(sorted(way.outputs().values()), folder=way.out)

@@ -351,6 +351,15 @@ def test_what_distances_cannot_be_had_costs_nothing_else(run: Path, capsys):
     assert (run / "test" / "index.html").exists()
 
 
+def test_distances_to_a_domain_without_pictures_are_told_from_none(run: Path, capsys):
+    (data_root(run) / "testB").rename(data_root(run) / "away")
+    arguments = ["--run", str(run), "--metrics", "kid", "--extractor", str(colours(run.parent))]
+    assert commands.run("test.py", test.main, [*arguments, "--device", "cpu"]) == 1
+    said = capsys.readouterr().err
+    assert f"AtoB: no pictures of B to take kid to; name their folder as data.B.test in {run}/config.yaml" in said
+    assert find(run, "AtoB") == ["00.png", "01.png", "02.png"] and (run / "test" / "index.html").exists()
+
+
 def test_truths_of_another_size_are_told(run: Path):
     Image.new("RGB", (64, 64)).save(data_root(run) / "testB" / "00.png")
     results = translate_split(run, direction="AtoB", paired=True)
