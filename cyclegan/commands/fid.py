@@ -54,9 +54,10 @@ OF_COMPARISONS = (
 )
 INSTEAD = {
     "save_stats": (*OF_COMPARISONS, "published", "card"),
-    "published": OF_COMPARISONS,
+    "published": (*OF_COMPARISONS, "protocol"),
     "allow_random_weights": ("inception_weights",),
 }
+OF_INCEPTION = ("protocol", "dims", "inception_weights", "allow_random_weights")
 
 
 def main(arguments: list[str]) -> int:
@@ -174,10 +175,16 @@ def _check_idle(options: argparse.Namespace) -> None:
     for name, others in INSTEAD.items():
         if name in named and (idle := [flag(other) for other in named if other in others]):
             raise EvaluationError(f"{flag(name)} goes without {', '.join(idle)}: leave out one or the other")
+    # SIFID is of Inception's layer 64 whatever the extractor.
+    of_inception = ("dims",) if options.sifid else OF_INCEPTION
+    if options.extractor != "inception" and (idle := [flag(name) for name in of_inception if name in named]):
+        raise EvaluationError(f"{', '.join(idle)}: for --extractor inception only, {options.extractor} goes without")
+    if "direction" in named and not any(map(_is_run, (options.generated, options.reference))):
+        raise EvaluationError("--direction is of a run's translations, and neither GENERATED nor REFERENCE is a run")
 
 
 def _extractor(options: argparse.Namespace, protocol: str) -> Extractor:
-    extractor = make_extractor(
+    return make_extractor(
         options.extractor,
         protocol,
         options.dims,
@@ -185,14 +192,15 @@ def _extractor(options: argparse.Namespace, protocol: str) -> Extractor:
         usable_device(options.device),
         options.allow_random_weights,
     )
-    if options.extractor != "inception" and (options.dims, options.protocol) != (2048, "pytorch-fid"):
-        print_warnings(["--dims and --protocol are inception's: this extractor goes without"])
-    return extractor
+
+
+def _is_run(path: str) -> bool:
+    return (Path(path) / "config.yaml").is_file()
 
 
 def _pictures_of(path: str, direction: str) -> str:
     """The path itself, or a run's translations."""
-    if not (Path(path) / "config.yaml").is_file():
+    if not _is_run(path):
         return path
     translations = Path(path) / "test" / direction
     if not translations.is_dir():

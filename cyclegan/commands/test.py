@@ -16,6 +16,7 @@ from cyclegan.evaluation.statistics import EvaluationError
 SUMMARY = "translate and score the test split of a run, write its gallery"
 
 OF_METRICS = ("protocol", "extractor", "inception_weights")
+OF_INCEPTION = ("protocol", "inception_weights")
 
 
 def main(arguments: list[str]) -> int:
@@ -71,9 +72,10 @@ def main(arguments: list[str]) -> int:
 
 def _check(options: argparse.Namespace, parser: argparse.ArgumentParser, metrics: list[str]) -> None:
     """Raise for unknown metrics, before weights are looked for, and for options that would do nothing."""
+    named = given(options, parser)
     if metrics:
         check_metrics(metrics)
-        return
-    named = given(options, parser)
-    if told := ", ".join(flag(name) for name in OF_METRICS if name in named):
+    elif told := ", ".join(flag(name) for name in OF_METRICS if name in named):
         raise EvaluationError(f"{told}: for --metrics only; name some, e.g. --metrics fid,kid")
+    if options.extractor != "inception" and (told := ", ".join(flag(name) for name in OF_INCEPTION if name in named)):
+        raise EvaluationError(f"{told}: for --extractor inception only, {options.extractor} goes without")

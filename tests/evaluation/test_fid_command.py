@@ -173,7 +173,7 @@ def test_unusable_inputs_fail_in_one_line(folders, published_weights, tmp_path, 
     assert "x.npz has no mu and sigma" in failure(capsys, [folders[0], str(npz), *FAST])
     assert "no metric fud" in failure(capsys, [*folders, *FAST, "--metrics", "fud"])
     assert "no weights file nowhere.pth" in failure(capsys, [*folders, *FAST, "--inception-weights", "nowhere.pth"])
-    assert "no extractor 'dino'" in failure(capsys, [*folders, *FAST, "--extractor", "dino"])
+    assert "no extractor 'dino'" in failure(capsys, [*folders, *FAST[2:], "--extractor", "dino"])
     assert "bootstrap takes 0 or at least 2 draws" in failure(capsys, [*folders, *FAST, "--bootstrap", "1"])
     draws = ["--bootstrap", "9", "--confidence", "95"]
     assert "confidence lies between 0 and 1" in failure(capsys, [*folders, *FAST, *draws])
@@ -186,7 +186,7 @@ def test_an_extractor_may_be_called_low(folders, tmp_path, capsys):
             return x.float().mean((2, 3))
 
     torch.jit.script(Means()).save(tmp_path / "a_low.pt")
-    arguments = [*folders, *FAST, "--extractor", str(tmp_path / "a_low.pt")]
+    arguments = [*folders, *FAST[2:], "--extractor", str(tmp_path / "a_low.pt")]
     assert main(arguments) == 0
     assert "interval" not in capsys.readouterr().out
     assert main([*arguments, "--bootstrap", "20"]) == 0
@@ -216,6 +216,12 @@ def test_what_is_wrong_is_said_before_anything_is_computed(
         (["--save-stats", "--metrics", "fid", "--card", "x.json"], "--save-stats goes without --metrics, --card"),
         (["--published", "horse2zebra", "--per-folder"], "--published goes without --per-folder"),
         (["--allow-random-weights", "--inception-weights", "x"], "random-weights goes without --inception-weights"),
+        (["--published", "horse2zebra", "--protocol", "clean"], "--published goes without --protocol"),
+        (["--extractor", "effnet-lite0"], "--dims: for --extractor inception only"),
+        (["--extractor", "effnet-lite0", "--dims", "2048", "--allow-random-weights"], "--allow-random-weights: for"),
+        (["--extractor", "effnet-lite0", "--inception-weights", "x"], "--dims, --inception-weights: for"),
+        (["--sifid", "--extractor", "effnet-lite0", "--dims", "2048", "--allow-random-weights"], "by --truth"),
+        (["--direction", "BtoA"], "neither GENERATED nor REFERENCE is a run"),
         (["--card", str(tmp_path / "file" / "card.json")], "file"),
     ):
         (tmp_path / "file").touch()

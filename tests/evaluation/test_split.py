@@ -338,6 +338,9 @@ def test_what_is_said_about_metrics_needs_some(run: Path, capsys):
     assert commands.run("test.py", test.main, [*arguments, "--extractor", str(colours(run.parent))]) == 1
     assert "--extractor: for --metrics only" in capsys.readouterr().err
     extra = ["--metrics", "fid, kid", "--extractor", str(colours(run.parent))]
+    of_inception = ["--protocol", "clean", "--inception-weights", "nowhere.pth"]
+    assert commands.run("test.py", test.main, [*arguments, *extra, *of_inception]) == 1
+    assert "--protocol, --inception-weights: for --extractor inception only" in capsys.readouterr().err
     assert commands.run("test.py", test.main, [*arguments, *extra]) == 0
     assert "kid_colours" in capsys.readouterr().out
 
