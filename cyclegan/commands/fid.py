@@ -139,6 +139,8 @@ def _run(options: argparse.Namespace) -> None:
 def _check(options: argparse.Namespace, generated: str) -> None:
     """Raise what would else come up only after the distances, or never."""
     _check_idle(options)
+    if options.save_stats and generated.endswith(".npz"):
+        raise EvaluationError(f"--save-stats is for pictures, and {generated} holds statistics already: copy the file")
     if options.metrics:
         check_metrics(_metrics(options))
     if options.cycle:

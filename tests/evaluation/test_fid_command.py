@@ -228,6 +228,9 @@ def test_what_is_wrong_is_said_before_anything_is_computed(
         assert message in failure(capsys, [*folders, *FAST, *arguments])
     target = str(tmp_path / "file" / "a.npz")
     assert "file" in failure(capsys, [folders[0], target, *FAST, "--save-stats"])
+    (tmp_path / "known.npz").touch()
+    given = [str(tmp_path / "known.npz"), str(tmp_path / "copy"), *FAST, "--save-stats", "--with-features"]
+    assert "known.npz holds statistics already" in failure(capsys, given)
     small = str(make_folder(5, size=(40, 30)))
     given = [small, folders[1], *FAST, "--source", small, "--backbone", "squeezenet", "--backbone-weights", "random"]
     assert "000.png: content and style loss need sides of 32 pixels, not 40x30" in failure(capsys, given)
