@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,9 @@ FORMAT = 1
 IDENTITY = ("extractor", "protocol", "layer", "weights_sha256")
 UNUSED = ("arr_0", "mu_s", "sigma_s")  # ADM's pictures and spatial statistics, hundreds of megabytes
 
+# What numpy and zipfile raise for a damaged file; RuntimeError where the byte that tells how it is packed is wrong.
+DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)
+
 
 def save_statistics(path: Path | str, features: FeatureSet, with_features: bool = False) -> None:
     """Write an `.npz` that pytorch-fid, clean-fid and this package read; kid and the like need `with_features`."""
@@ -32,12 +36,15 @@ def load_statistics(path: Path | str) -> FeatureSet:
     rows = arrays.get("features", arrays.get("feats"))
     if rows is not None and (rows.ndim != 2 or rows.dtype.kind != "f"):
         raise EvaluationError(f"{path}: expected features (n, d) of floats, found {rows.shape} of {rows.dtype}")
-    features = None if rows is None else torch.from_numpy(rows)
+    if rows is not None and not np.isfinite(rows).all():
+        raise EvaluationError(f"{path}: some features are not finite")
+    # Torch takes numbers in this machine's order of bytes only.
+    features = None if rows is None else torch.from_numpy(rows.astype(rows.dtype.newbyteorder("="), copy=False))
     if features is None and not {"mu", "sigma"} <= arrays.keys():
         raise EvaluationError(
             f"{path} has no mu and sigma: expected statistics, found {', '.join(arrays) or 'nothing'}"
         )
-    statistics = Statistics.of(features) if "mu" not in arrays else _given(arrays, path)
+    statistics = _given(arrays, path) if {"mu", "sigma"} <= arrays.keys() else Statistics.of(features)
     if "protocol" in arrays and (missing := [key for key in IDENTITY if key not in arrays]):
         raise EvaluationError(f"{path} says its protocol but not its {', '.join(missing)}: write it again")
     identity = {key: str(arrays[key]) for key in IDENTITY} if "protocol" in arrays else None
@@ -120,7 +127,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             raise EvaluationError(f"{path} holds a single array (.npy) and not an .npz of statistics")
         with loaded as archive:
             return {key: archive[key] for key in archive.files if key not in UNUSED}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except DAMAGE as error:
         raise EvaluationError(f"{path} is not a readable .npz of statistics: {error}") from error
 
 

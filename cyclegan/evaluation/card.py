@@ -117,7 +117,7 @@ def table(cards: dict[str, dict]) -> str:
     rows = [["result", *keys, "n real", "n fake"]]
     for name, card in cards.items():
         numbers = [_shown(card["numbers"].get(key)) for key in keys]
-        rows.append([name, *numbers, str(card["real"]["n"]), str(card["fake"]["n"])])
+        rows.append([name, *numbers, *(str(card[side]["n"] or "unknown") for side in ("real", "fake"))])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows

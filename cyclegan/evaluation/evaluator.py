@@ -244,7 +244,8 @@ def _too_few(fakes: FeatureSet, reals: FeatureSet, metrics: Sequence[str]) -> li
         meaning = "FID is mostly bias; compare it only at equal numbers, and look at KID"
     else:
         meaning = f"chance moves {', '.join(metrics)} a lot; compare only at equal numbers"
-    return [f"{reals.n} real and {fakes.n} fake images: below {ENOUGH} {meaning}"]
+    real, fake = (side.n or "an unknown number of" for side in (reals, fakes))
+    return [f"{real} real and {fake} fake images: below {ENOUGH} {meaning}"]
 
 
 def _fid(fakes: FeatureSet, reals: FeatureSet, settings: Settings) -> dict[str, Tensor]:

@@ -101,6 +101,7 @@ def test_clean_fids_file_of_kid_features_is_read(tmp_path):
     "arrays, message",
     [
         ({"x": np.ones(2)}, "has no mu and sigma: expected statistics, found x"),
+        ({"feats": np.array([[1.0, np.nan], [1, 2]])}, "some features are not finite"),
         ({"mu": np.ones(3), "sigma": np.eye(2)}, r"expected mu \(d,\) and sigma \(d, d\), found \(3,\)"),
         ({"mu": np.ones(2), "sigma": np.array([[1, np.nan], [np.nan, 1]])}, "not finite"),
         ({"mu": np.ones(2), "sigma": np.array([[1.0, 0.5], [0.1, 1]])}, "not symmetric"),
@@ -115,6 +116,30 @@ def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 not a zip after all")
     with pytest.raises(EvaluationError, match=r"x\.npz is not a readable"):
         load_statistics(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize(("sign", "place"), [(b"PK\x03\x04", 80), (b"PK\x01\x02", 10)], ids=["numbers", "packing"])
+def test_a_damaged_compressed_file_is_named(tmp_path, sign, place):
+    np.savez_compressed(tmp_path / "x.npz", features=np.arange(400.0).reshape(50, 8))
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    at = data.index(sign) + place
+    data[at : at + 9] = b"\xff" * 9
+    (tmp_path / "x.npz").write_bytes(data)
+    with pytest.raises(EvaluationError, match=r"x\.npz is not a readable"):
+        load_statistics(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "<f2"])
+def test_features_of_another_machine_are_read(tmp_path, dtype):
+    feats = np.arange(10.0).reshape(5, 2) ** 2
+    known = load_statistics(write(tmp_path / "kid.npz", feats=feats.astype(dtype)))
+    np.testing.assert_array_equal(known.features, feats)
+    np.testing.assert_allclose(known.statistics.sigma, np.cov(feats, rowvar=False))
+
+
+def test_features_beside_half_the_moments_are_enough(tmp_path):
+    feats = np.arange(10.0).reshape(5, 2)
+    assert load_statistics(write(tmp_path / "x.npz", feats=feats, mu=feats.mean(0))).n == 5
 
 
 def test_a_file_of_pickles_is_refused(tmp_path):

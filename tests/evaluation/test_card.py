@@ -43,6 +43,12 @@ def test_results_of_one_measurement_stand_in_one_table(tmp_path, card, capsys):
     assert "0.125" in table[-1] and "1.json" in table[-1]
 
 
+def test_a_number_of_pictures_that_no_file_told_is_called_unknown(tmp_path, card, capsys):
+    untold = changed(card, "fake", "n", value=None)
+    assert compare(tmp_path, untold, untold) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("| 6      | unknown |")
+
+
 @pytest.mark.parametrize(
     "keys, value",
     [

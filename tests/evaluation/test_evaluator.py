@@ -14,7 +14,7 @@ from cyclegan.devices import whole_float32
 from cyclegan.evaluation.archive import save_statistics
 from cyclegan.evaluation.evaluator import METRICS, Evaluator, Settings, evaluate, number_names, side_of
 from cyclegan.evaluation.extractors import from_callable, from_file, inception
-from cyclegan.evaluation.features import Pictures, read_rgb
+from cyclegan.evaluation.features import Pictures, collect, read_rgb
 from cyclegan.evaluation.statistics import EvaluationError
 
 
@@ -196,6 +196,13 @@ def test_a_list_of_files_may_be_of_text(folders, extractor):
 def test_floats_of_another_range_and_what_is_no_number_are_refused(extractor, wrong):
     with pytest.raises(EvaluationError, match=r"floats must lie in \[-1, 1\]"):
         Evaluator(extractor).update(torch.full((2, 3, 8, 8), wrong), real=False)
+
+
+def test_a_number_of_pictures_that_a_file_does_not_tell_is_called_unknown(folders, tmp_path, extractor):
+    known = collect(Pictures(find_images(folders[1])), extractor).statistics
+    np.savez(tmp_path / "x.npz", mu=known.mu, sigma=known.sigma)
+    warnings = evaluate(tmp_path / "x.npz", folders[1], extractor, ["fid"]).warnings
+    assert any("real and an unknown number of fake images: below 2048" in warning for warning in warnings)
 
 
 def test_kid_of_a_file_of_moments_says_what_is_missing(folders, tmp_path, extractor):
