@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ from cyclegan.losses.structure import WINDOW, luminance
 from cyclegan.whole_files import write_whole
 
 WRITTEN = ".written.json"
+SCORES = "scores.json"
+NOTED = {"images", "table", "truths", "distances"}  # of a direction in that file: what the gallery tells of it
 SHOWN = 200  # rows a direction in the gallery; all pictures are translated and scored
 PAIRED = {"MAE": mae, "PSNR": psnr, "SSIM": ssim}
 
@@ -55,7 +58,8 @@ def translate_split(
         extractor: whose features they take; needed with metrics
         paired: whether pictures of the same name are counterparts; None: if their names can't agree by chance
 
-    Where distances fail, all the rest is written before the error is raised.
+    Where distances fail, all the rest is written before the error is raised. A direction that an earlier call
+    translated keeps its scores while its pictures are there.
 
     Returns a dict by direction: "images" (how many), "folder", "scores" ({"MAE": {"untouched": x, "translated": y},
     …}: where counterparts are known MAE in [-1, 1], PSNR in dB, SSIM; the errors of `cyclegan.evaluation.cycle`, where
@@ -69,11 +73,10 @@ def translate_split(
     config = config_of(run)
     out = run / split
     out.mkdir(parents=True, exist_ok=True)
-    results, blocks, side, problems, written = {}, [], 0, [], _written(out)
+    results, blocks, side, problems, written = {}, [], 0, [], {}
     for way in directions_of(config, run, split, direction, device, paired):
         files = [path.relative_to(out).as_posix() for path in way.outputs().values()]
-        for stale in set(written.get(way.name, [])) - set(files):  # of pictures that are no longer in the split
-            (out / stale).unlink(missing_ok=True)
+        _forget(out, way.name, files)
         written[way.name] = files
         scores, block, side = _translate(way, batch_size, device)
         if errors := identity_errors(way, batch_size, device):
@@ -91,20 +94,50 @@ def translate_split(
         results[way.name] |= {"table": block.table, "truths": way.about_truths, "distances": about}
         seen = way.generator.about.get("images")
     subtitle = "" if seen is None else f"after {seen} training images"
+    written = _told(out / WRITTEN) | written
+    kept = _kept(out, written, results)
+    blocks += [Block(name, [], result["table"], _note_of_kept(name, result)) for name, result in kept.items()]
+    blocks.sort(key=lambda block: block.title)
     write_gallery(out / "index.html", f"{config.name}: {split} split", subtitle, blocks, side)
-    (out / "scores.json").write_text(json.dumps(finite(results), indent=1))
+    write_whole(out / SCORES, json.dumps(finite(kept | results), indent=1))
     write_whole(out / WRITTEN, json.dumps(written))
     if problems:
         raise EvaluationError(f"{'; '.join(problems)} (the other scores and the gallery are in {out})")
     return results
 
 
-def _written(out: Path) -> dict[str, list[str]]:
-    """What the last call wrote, by direction: nothing else is ours to remove."""
+def _told(path: Path) -> dict[str, Any]:
+    """What earlier calls wrote there, by direction; nothing if they did not, or it is damaged."""
     try:
-        return json.loads((out / WRITTEN).read_text(encoding="utf-8"))
+        told = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _forget(out: Path, name: str, files: Sequence[str]) -> None:
+    """Remove what earlier calls wrote of a direction and what would not be true of the files that it now gets."""
+    stale = set(_told(out / WRITTEN).get(name, [])) - set(files)  # nothing else is ours to remove
+    for path in (*stale, f"{name}.card.json"):
+        (out / path).unlink(missing_ok=True)
+    known = _told(out / SCORES)
+    if known.pop(name, None) is not None:
+        write_whole(out / SCORES, json.dumps(known, indent=1))
+
+
+def _kept(out: Path, written: dict[str, list[str]], results: dict[str, dict]) -> dict[str, dict]:
+    """What earlier calls found for directions that this one left alone; of others there is a warning."""
+    kept = {}
+    for name, result in _told(out / SCORES).items():
+        if name in results:
+            continue
+        complete = isinstance(result, dict) and result.keys() >= NOTED
+        if complete and name in written and all((out / path).is_file() for path in written[name]):
+            kept[name] = result
+        else:
+            reason = "not all of its pictures are there" if complete else "another version wrote them"
+            tqdm.write(f"warning: {out / SCORES} loses the scores of {name}: {reason}")
+    return kept
 
 
 def score_table(scores: dict[str, dict[str, float]]) -> list[list[str]]:
@@ -231,6 +264,11 @@ def _distances(way: Direction, metrics: Sequence[str], extractor: Extractor, err
 def _note(way: Direction) -> str:
     shown = f", {SHOWN} of them shown" if len(way.files) > SHOWN else ""
     return f"{len(way.files)} pictures{shown}; the files are in {way.out.name}/. {way.about_truths}"
+
+
+def _note_of_kept(name: str, result: dict) -> str:
+    sentences = [result["truths"], *about_distances(result["distances"])]
+    return f"{result['images']} pictures of an earlier call; the files are in {name}/. {' '.join(sentences)}"
 
 
 def _save(image: Tensor, path: Path) -> None:

@@ -407,6 +407,35 @@ def test_translations_of_pictures_that_are_gone_go_too(run: Path):
     ]
 
 
+def test_the_other_direction_keeps_its_scores_while_its_pictures_are_there(run: Path, capsys):
+    plain = from_callable("mean", lambda x: x.float().mean((2, 3)))
+    translate_split(run, direction="AtoB", metrics=["kid"], extractor=plain)
+    first = json.loads((run / "test" / "scores.json").read_text())["AtoB"]
+    translate_split(run, direction="BtoA")
+    known, page = json.loads((run / "test" / "scores.json").read_text()), (run / "test" / "index.html").read_text()
+    assert known["AtoB"] == first and known.keys() == {"AtoB", "BtoA"}
+    assert "3 pictures of an earlier call" in page and "kid_mean" in page
+    assert page.index("<h2>AtoB") < page.index("<h2>BtoA") and page.count("<img ") == 3 * 3
+    (run / "test" / "AtoB" / "01.png").unlink()
+    translate_split(run, direction="BtoA")
+    assert json.loads((run / "test" / "scores.json").read_text()).keys() == {"BtoA"}
+    assert "loses the scores of AtoB: not all of its pictures are there" in capsys.readouterr().out
+    (run / "test" / "scores.json").write_text('{"AtoB": {"images": 3}, "BtoA": 1}')
+    translate_split(run, direction="BtoA")
+    assert json.loads((run / "test" / "scores.json").read_text()).keys() == {"BtoA"}
+    assert "loses the scores of AtoB: another version wrote them" in capsys.readouterr().out
+
+
+def test_new_pictures_have_neither_the_card_nor_the_scores_of_old_ones(run: Path, monkeypatch):
+    plain = from_callable("mean", lambda x: x.float().mean((2, 3)))
+    translate_split(run, metrics=["kid"], extractor=plain)
+    monkeypatch.setattr(split, "translation", lambda *_: lambda image: image * float("nan"))
+    with pytest.raises(EvaluationError, match="NaN"):  # in the midst of the pictures
+        translate_split(run, direction="AtoB")
+    assert json.loads((run / "test" / "scores.json").read_text()).keys() == {"BtoA"}
+    assert [path.name for path in (run / "test").glob("*.card.json")] == ["BtoA.card.json"]
+
+
 def test_generators_that_tell_nothing_of_their_run_are_scored(run: Path):
     for direction in ("AtoB", "BtoA"):
         path = run / f"{direction}.safetensors"
