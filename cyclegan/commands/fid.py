@@ -165,6 +165,8 @@ def _check(options: argparse.Namespace, generated: str) -> None:
         check_sizes(pairs_by_name(generated, options.truth))
     for path in (options.card, _statistics_file(options) if options.save_stats else None):
         if path:
+            if path.is_dir():
+                raise EvaluationError(f"{path} is a folder: name a file to write")
             path.parent.mkdir(parents=True, exist_ok=True)
 
 

@@ -222,12 +222,16 @@ def test_what_is_wrong_is_said_before_anything_is_computed(
         (["--extractor", "effnet-lite0", "--inception-weights", "x"], "--dims, --inception-weights: for"),
         (["--sifid", "--extractor", "effnet-lite0", "--dims", "2048", "--allow-random-weights"], "by --truth"),
         (["--direction", "BtoA"], "neither GENERATED nor REFERENCE is a run"),
+        (["--card", str(tmp_path)], f"{tmp_path} is a folder: name a file"),
         (["--card", str(tmp_path / "file" / "card.json")], "file"),
     ):
         (tmp_path / "file").touch()
         assert message in failure(capsys, [*folders, *FAST, *arguments])
     target = str(tmp_path / "file" / "a.npz")
     assert "file" in failure(capsys, [folders[0], target, *FAST, "--save-stats"])
+    (tmp_path / "folder.npz").mkdir()
+    target = str(tmp_path / "folder")
+    assert "folder.npz is a folder" in failure(capsys, [folders[0], target, *FAST, "--save-stats"])
     (tmp_path / "known.npz").touch()
     given = [str(tmp_path / "known.npz"), str(tmp_path / "copy"), *FAST, "--save-stats", "--with-features"]
     assert "known.npz holds statistics already" in failure(capsys, given)
