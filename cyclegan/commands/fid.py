@@ -203,12 +203,16 @@ def _is_run(path: str) -> bool:
 
 
 def _pictures_of(path: str, direction: str) -> str:
-    """The path itself, or a run's translations."""
+    """The path itself, or a run's translations; warns where the generator was trained on since."""
     if not _is_run(path):
         return path
     translations = Path(path) / "test" / direction
     if not translations.is_dir():
         raise FileNotFoundError(f"{path} is a run without {translations}: translate its test pictures with test.py")
+    generator = Path(path) / f"{direction}.safetensors"
+    made = max((picture.stat().st_mtime for picture in translations.rglob("*")), default=0.0)
+    if generator.is_file() and generator.stat().st_mtime > made and rank_and_world()[0] == 0:
+        print_warnings([f"{generator} is newer than {translations}: test.py --run {path} translates with it"])
     return str(translations)
 
 

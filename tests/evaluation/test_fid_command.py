@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -137,6 +139,17 @@ def test_a_run_folder_stands_for_its_translations(folders, make_folder, publishe
     of_run = capsys.readouterr().out.splitlines()[-1]
     assert main([*folders, *FAST]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == of_run
+
+
+def test_translations_older_than_their_generator_are_told(folders, make_folder, published_weights, tmp_path, capsys):
+    (tmp_path / "config.yaml").touch()
+    (tmp_path / "test").mkdir()
+    make_folder(5, seed=0, folder=tmp_path / "test" / "AtoB")
+    for moved, told in ((-60, False), (60, True)):
+        (tmp_path / "AtoB.safetensors").touch()
+        os.utime(tmp_path / "AtoB.safetensors", (time.time() + moved,) * 2)
+        assert main([str(tmp_path), folders[1], *FAST]) == 0
+        assert (f"is newer than {tmp_path / 'test' / 'AtoB'}: test.py --run" in capsys.readouterr().err) == told
 
 
 def test_published_protocols_want_their_network_and_counts(folders, published_weights, tmp_path, capsys, monkeypatch):
