@@ -79,6 +79,22 @@ def test_the_command_tells_which_way_to_go(run, tmp_path, capsys):
     assert "unrecognized arguments: --strength" in capsys.readouterr().err
 
 
+def test_files_that_are_there_are_not_replaced_without_being_asked(run, tmp_path, capsys):
+    folder, networks = run
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    for place, name, source in ((theirs, "latest_net_G_B.pth", folder), (ours, "BtoA.safetensors", theirs)):
+        place.mkdir()
+        (place / name).write_text("somebody's")
+        given = [str(source), "-o", str(place)]
+        assert commands.run("cyclegan convert", command.main, given) == 1
+        assert [path.name for path in place.iterdir()] == [name]
+        assert (place / name).read_text() == "somebody's"
+        said = capsys.readouterr().err
+        assert said == f"cyclegan convert: {place / name} is there already; choose another folder, or --overwrite\n"
+        assert commands.run("cyclegan convert", command.main, [*given, "--overwrite"]) == 0
+    assert same(load_generator(ours, "BtoA").state_dict(), networks["G_BA"].state_dict())
+
+
 @pytest.mark.parametrize(
     "options", [{"skip": True}, {"norm": "group"}, {"upsample": "resize"}, {"padding": "zero"}, {"downs": 3}], ids=str
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ class ConvertError(UserError, ValueError):
     """Something that cannot be converted; the message names it and says why."""
 
 
-def to_reference(source: Path | str, output: Path | str, epoch: str = "latest") -> list[Path]:
+def to_reference(source: Path | str, output: Path | str, epoch: str = "latest", overwrite: bool = False) -> list[Path]:
     """Write {epoch}_net_{G_A,G_B,D_A,D_B}.pth, which the reference (or CUT) loads strictly.
 
     Args:
         source: a run's folder, or one generator file
         output: the reference's checkpoints/NAME
         epoch: how the reference shall know them: latest, or a number
+        overwrite: replace files that are there
 
     The generators are those that are shown and exported; discriminators come from the newest training state. A run in
     one direction becomes net_G and net_D. Raises GeneratorFileError, ReferenceFileError and ConvertError.
@@ -37,8 +38,8 @@ def to_reference(source: Path | str, output: Path | str, epoch: str = "latest") 
         name = {"AtoB": "G_A", "BtoA": "G_B"}[generator.about["direction"]] if len(generators) > 1 else "G"
         networks[name] = generator.state_dict()
     networks |= _discriminators(source, generators[0].about, one_way=len(generators) == 1)
-    output.mkdir(parents=True, exist_ok=True)
     written = {output / f"{epoch}_net_{name}.pth": weights for name, weights in networks.items()}
+    _make_room(output, written, overwrite)
     for path, weights in written.items():
         write_weights(path, weights)
     return list(written)
@@ -50,6 +51,7 @@ def from_reference(
     direction: str | None = None,
     epoch: str | None = None,
     architecture: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Write AtoB.safetensors and BtoA.safetensors, which describe themselves, from the reference's or CUT's files.
 
@@ -59,6 +61,7 @@ def from_reference(
         direction: of a file that does not tell (latest_net_G.pth); AtoB if not given
         epoch: which files of a folder: latest if there are some, else the last number
         architecture: what the files cannot tell, see `load_generator`
+        overwrite: replace files that are there
 
     Discriminators stay where they are: `init_from` reads them there. Raises GeneratorFileError and ConvertError.
     """
@@ -67,18 +70,24 @@ def from_reference(
     if not paths:
         raise ConvertError(f"{source}: no {epoch or '*'}_net_G*.pth in it")
     generators = [load_generator(path, direction, architecture=architecture) for path in paths]
-    output.mkdir(parents=True, exist_ok=True)
-    written = []
-    for generator in generators:
-        written.append(output / f"{generator.about['direction']}.safetensors")
-        save_generator(written[-1], generator, generator.about)
-    return written
+    written = {output / f"{generator.about['direction']}.safetensors": generator for generator in generators}
+    _make_room(output, written, overwrite)
+    for path, generator in written.items():
+        save_generator(path, generator, generator.about)
+    return list(written)
 
 
 def is_reference(source: Path | str) -> bool:
     """Whether `source` is a file or folder of the reference's."""
     source = Path(source)
     return source.suffix in reference_files.SUFFIXES or bool(_generator_files(source, None))
+
+
+def _make_room(folder: Path, files: Iterable[Path], overwrite: bool) -> None:
+    """Make the folder. Raises ConvertError if one of the files is there: they may be somebody's only copy."""
+    if not overwrite and (there := next((path for path in files if path.exists()), None)):
+        raise ConvertError(f"{there} is there already; choose another folder, or --overwrite")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _generator_files(folder: Path, epoch: str | None) -> list[Path]:
