@@ -17,7 +17,7 @@ from cyclegan.inference.source_arguments import add_source, add_style, load_sour
 SUMMARY = "write a generator for other programs: torch.export, ONNX, TorchScript, safetensors, Hugging Face"
 
 NOT_FOR_HUB = ("precision", "pad", "uint8", "resize", "calibration", "style_input", "verify")
-FOR_HUB = ("metrics", "picture", "push")
+FOR_HUB = ("metrics", "picture", "push", "overwrite")
 
 
 def main(arguments: list[str]) -> int:
@@ -31,7 +31,8 @@ def main(arguments: list[str]) -> int:
     output = Path(options.output or _default_output(options, generator))
     if options.format == "hub":
         metrics = read_metrics(options.metrics) if options.metrics else None
-        print(f"wrote {write_hub_folder(generator, output, metrics, options.picture, options.push)}")
+        write_hub_folder(generator, output, metrics, options.picture, options.push, options.overwrite)
+        print(f"wrote {output}")
         return 0
     inside = Options(
         options.precision,
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     hub.add_argument("--metrics", metavar="FILE", help="JSON with numbers for the card")
     hub.add_argument("--picture", metavar="FILE", help="an image for the card")
     hub.add_argument("--push", metavar="USER/NAME", help="also upload to this repository")
+    hub.add_argument("--overwrite", action="store_true", help="replace files that no earlier export wrote")
     return parser
 
 

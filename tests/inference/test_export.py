@@ -12,7 +12,7 @@ from cyclegan.inference.deployment import export as exporting
 from cyclegan.inference.deployment import exported
 from cyclegan.inference.deployment.deployed import Deployed, resized
 from cyclegan.inference.deployment.export import ExportError, Options, export, open_exported, verify, worst
-from cyclegan.inference.deployment.hub import HubError, TranslationModel, write_hub_folder
+from cyclegan.inference.deployment.hub import FILES, HubError, TranslationModel, write_hub_folder
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.networks import build_generator
 from cyclegan.networks.initialize import initialize
@@ -175,6 +175,32 @@ def test_the_command_writes_a_hub_folder(source):
     arguments = [str(source), "--format", "hub", "-o", str(source / "hub"), "--metrics", str(source / "metrics.json")]
     assert commands.run("cyclegan export", command.main, arguments) == 0
     assert "| kid | 0.03 |" in (source / "hub" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.json", "model.safetensors", "picture.png"])
+def test_a_hub_folder_replaces_no_file_that_is_somebody_elses(source, name, capsys):
+    hub, picture = source / "hub", source / "sheet.png"
+    Image.new("RGB", (4, 4)).save(picture)
+    hub.mkdir()
+    (hub / name).write_text('{"about": "mine"}')
+    arguments = [str(source), "--format", "hub", "-o", str(hub), "--picture", str(picture)]
+    assert commands.run("cyclegan export", command.main, arguments) == 1
+    said = f"{hub / name} is there, and not from an export; choose another folder, or --overwrite"
+    assert capsys.readouterr().err == f"cyclegan export: {said}\n"
+    assert [path.read_text() for path in hub.iterdir()] == ['{"about": "mine"}']
+    assert commands.run("cyclegan export", command.main, [*arguments, "--overwrite"]) == 0
+    assert load_generator(hub).about["direction"] == "AtoB"
+
+
+def test_a_hub_folder_may_be_exported_again(source, generator):
+    Image.new("RGB", (4, 4)).save(source / "sheet.png")
+    for kid in (0.5, 0.25):
+        write_hub_folder(generator, source / "hub", {"kid": kid}, source / "sheet.png")
+    assert "| kid | 0.25 |" in (source / "hub" / "README.md").read_text()
+    assert {path.name for path in (source / "hub").iterdir()} == {*FILES, "picture.png"}
+    (source / "hub" / "README.md").write_text("# rewritten by hand")
+    with pytest.raises(HubError, match=r"README\.md is there"):
+        write_hub_folder(generator, source / "hub")
 
 
 def test_deployed_in_eager_mode_is_translate(generator):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,17 @@ from torch import Tensor, nn
 from cyclegan.errors import UserError, reason_of
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.networks import build_generator
+from cyclegan.whole_files import open_replacing
+
+LIBRARY = "cyclegan"
+FILES = ("README.md", "config.json", "model.safetensors")
 
 
 class HubError(UserError, ValueError):
     """A folder that cannot be written; the message says why."""
 
 
-class TranslationModel(nn.Module, PyTorchModelHubMixin, library_name="cyclegan", tags=["image-to-image", "cyclegan"]):
+class TranslationModel(nn.Module, PyTorchModelHubMixin, library_name=LIBRARY, tags=["image-to-image", "cyclegan"]):
     """(N, C, H, W) in [-1, 1] -> the same, for sides of any length; from_pretrained and push_to_hub are the mixin's.
 
     Args:
@@ -43,6 +49,7 @@ def write_hub_folder(
     metrics: Mapping[str, Any] | None = None,
     picture: Path | str | None = None,
     push_to: str | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write what `TranslationModel.from_pretrained` and `load_generator` read.
 
@@ -53,21 +60,28 @@ def write_hub_folder(
             translations of the generator's direction
         picture: an image file for the card
         push_to: also upload to this repository ("user/name"), which needs the network and a login
+        overwrite: replace files of the same names that no earlier export wrote
 
     Raises HubError.
     """
     folder = Path(folder)
+    if picture is not None and not Path(picture).is_file():
+        raise HubError(f"no picture {picture}")
+    shown = None if picture is None else f"picture{Path(picture).suffix.lower()}"
+    if not overwrite:
+        _refuse_strangers(folder, [*FILES, *filter(None, [shown])])
     folder.mkdir(parents=True, exist_ok=True)
-    if picture is not None:
-        if not Path(picture).is_file():
-            raise HubError(f"no picture {picture}")
-        picture = Path(shutil.copyfile(picture, folder / f"picture{Path(picture).suffix.lower()}"))
     about = _without_places({**generator.about, "architecture": generator.architecture})
     numbers = _numbers(_of_direction(metrics or {}, about.get("direction")))
-    (folder / "README.md").write_text(_card(about, numbers, picture), encoding="utf-8")
     model = TranslationModel(about=about)
     model.generator.load_state_dict(generator.state_dict())
-    model.save_pretrained(folder)
+    with tempfile.TemporaryDirectory() as made:
+        (Path(made) / "README.md").write_text(_card(about, numbers, shown), encoding="utf-8")
+        model.save_pretrained(made)
+        for name in FILES:
+            _copy(Path(made) / name, folder / name)
+    if picture is not None:
+        _copy(Path(picture), folder / shown)
     if push_to:
         _push(folder, push_to)
     return folder
@@ -82,6 +96,30 @@ def read_metrics(path: Path | str) -> dict[str, Any]:
     if not isinstance(metrics, dict):
         raise HubError(f"{path}: names with numbers expected, found a {type(metrics).__name__}")
     return metrics
+
+
+def _refuse_strangers(folder: Path, names: list[str]) -> None:
+    """Raises HubError for a file in the way that no export of ours wrote."""
+    ours = _exported_names(folder)
+    if there := next((folder / name for name in names if name not in ours and (folder / name).exists()), None):
+        raise HubError(f"{there} is there, and not from an export; choose another folder, or --overwrite")
+
+
+def _exported_names(folder: Path) -> set[str]:
+    """The files of an earlier export, if the folder's card and config.json tell of one."""
+    try:
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))["about"]["architecture"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return set()
+    if f"library_name: {LIBRARY}" not in card:
+        return set()
+    return {*FILES, *re.findall(r"\(\./(picture[.\w]*)\)", card)}
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as read, open_replacing(target) as file:
+        shutil.copyfileobj(read, file)
 
 
 def _push(folder: Path, repository: str) -> None:
@@ -120,11 +158,17 @@ def _numbers(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return found
 
 
-def _card(about: Mapping[str, Any], metrics: Mapping[str, float], picture: Path | None) -> str:
+def _card(about: Mapping[str, Any], metrics: Mapping[str, float], picture: str | None) -> str:
     name = about.get("run") or "generator"
-    lines = ["---", "library_name: cyclegan", "pipeline_tag: image-to-image", "tags: [image-to-image, cyclegan]", "---"]
+    lines = [
+        "---",
+        f"library_name: {LIBRARY}",
+        "pipeline_tag: image-to-image",
+        "tags: [image-to-image, cyclegan]",
+        "---",
+    ]
     lines += [f"# {name}, {about.get('direction') or 'one direction'}", ""]
-    lines += [f"![translations](./{picture.name})", ""] if picture else []
+    lines += [f"![translations](./{picture})", ""] if picture else []
     lines += [f"Unpaired image-to-image translation; {about['architecture']['name']} generator.", ""]
     if metrics:
         lines += [
