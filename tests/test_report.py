@@ -133,9 +133,9 @@ def test_a_curve_without_any_number_is_said_to_be_one(run):
 
 def test_what_is_in_a_files_place_is_named(run, tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    (tmp_path / "there").mkdir()
-    assert commands.run("cyclegan report", main, [str(run), "-o", str(tmp_path / "there")]) == 1
-    assert capsys.readouterr().err.endswith(f"Is a directory: '{tmp_path / 'there'}'\n")
+    (tmp_path / "there.html").mkdir()
+    assert commands.run("cyclegan report", main, [str(run), "-o", str(tmp_path / "there.html")]) == 1
+    assert capsys.readouterr().err.endswith(f"Is a directory: '{tmp_path / 'there.html'}'\n")
     (tmp_path / "file").touch()
     for place in ("nowhere/x", "file/x"):
         with pytest.raises(OSError, match=rf"{place}'$"):
@@ -265,6 +265,14 @@ def test_command_writes_where_it_is_told(run, tmp_path, capsys):
     assert main([str(run), "-o", str(tmp_path / "new" / "page.html")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "new" / "page.html")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["page.html"]
+
+
+def test_command_writes_over_no_file_that_is_no_page(run, tmp_path, capsys):
+    (tmp_path / "mine.png").write_bytes(b"mine")
+    with pytest.raises(SystemExit, match="2"):
+        main([str(run), "-o", str(tmp_path / "mine.png")])
+    assert "mine.png: name a .html" in capsys.readouterr().err
+    assert (tmp_path / "mine.png").read_bytes() == b"mine"
 
 
 def test_smoothing_keeps_a_straight_line():

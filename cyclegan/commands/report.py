@@ -17,6 +17,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("run", type=Path, help="the run's folder, results/<run>")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: report.html in the run's folder")
     options = parser.parse_args(arguments)
+    if options.output and options.output.suffix.lower() not in (".html", ".htm"):
+        parser.error(f"-o {options.output}: name a .html")
 
     from cyclegan.report import write_report
 
