@@ -11,7 +11,7 @@ from cyclegan.devices import default_device, usable_device
 from cyclegan.inference.checkpoints.generator_file import DIRECTIONS, load_generator
 from cyclegan.inference.style_grid import draws, read_contents, walk
 from cyclegan.inference.styling import read_style
-from cyclegan.inference.work_list import keep_apart
+from cyclegan.inference.work_list import WorkListError, keep_apart
 from cyclegan.training.samples import draw_sheet, save_atomically
 
 SUMMARY = "show contents on the way from style to style, or in draws around a style, as one picture"
@@ -26,6 +26,8 @@ def main(arguments: list[str]) -> int:
     if options.output.suffix.lower() != ".png":
         parser.error(f"-o {options.output}: name a .png")
     keep_apart([options.output], [*options.contents, *options.style])
+    if options.output.is_file() and not options.overwrite:
+        raise WorkListError(f"{options.output} is there already; choose another name, or --overwrite")
     generator = load_generator(options.source, options.direction, usable_device(options.device or default_device()))
     about = generator.about["input"]
     contents = read_contents(options.contents, options.size, about["channels"], about.get("background", "white"))
@@ -46,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("contents", metavar="CONTENT", nargs="+", type=Path, help="pictures, or folders of them: rows")
     parser.add_argument("--style", type=Path, nargs="+", required=True, help="pictures of the styles")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the picture to write, a .png")
+    parser.add_argument("--overwrite", action="store_true", help="replace a picture that is there")
     columns = parser.add_mutually_exclusive_group()
     columns.add_argument("--steps", type=whole_number(2), default=5, help="pictures from style to style (%(default)s)")
     columns.add_argument("--samples", type=whole_number(1), help="draw so many around each style instead (variational)")

@@ -91,7 +91,8 @@ def test_the_command_writes_one_picture(source: Path, capsys):
     style = str(source / "style" / "00.png")
     given = [str(source), str(source / "content"), "--style", style, style, "--size", "32", "--device", "cpu"]
     for more, columns in ((["--steps", "4"], 5), (["--samples", "2"], 7)):
-        assert run("cyclegan styles", styles.main, [*given, *more, "-o", str(source / "grid.png")]) == 0
+        written = ["-o", str(source / "grid.png"), "--overwrite"]
+        assert run("cyclegan styles", styles.main, [*given, *more, *written]) == 0
         assert Image.open(source / "grid.png").size == (columns * 132 + 4, 2 * 132 + 24)
         assert f"2 contents in {columns - 1} styles" in capsys.readouterr().err
     assert load_generator(source).kept()[0].abs().max() == 0  # nothing is kept
@@ -107,12 +108,14 @@ def test_the_command_writes_one_picture(source: Path, capsys):
         (["--style", "STYLE", "gone.png"], 1, "gone.png"),
         (["--style", "STYLE", "STYLE", "-o", "STYLE"], 1, "which it is made from; choose another output"),
         (["--style", "STYLE", "STYLE", "-o", "CONTENT"], 1, "which it is made from; choose another output"),
+        (["--style", "STYLE", "STYLE", "-o", "MINE"], 1, "mine.png is there already; choose another name, or --over"),
         (["--style", "STYLE", "TINY"], 1, "--style: pictures with sides of at least 4 pixels expected"),
     ],
 )
 def test_a_mistake_is_one_line(source: Path, change: list[str], code: int, words: str, capsys):
     write_pictures(source / "tiny", 1, side=2)
-    named = {"STYLE": "style/00.png", "CONTENT": "content/00.png", "TINY": "tiny/00.png"}
+    Image.new("RGB", (4, 4)).save(source / "mine.png")
+    named = {"STYLE": "style/00.png", "CONTENT": "content/00.png", "TINY": "tiny/00.png", "MINE": "mine.png"}
     given = [str(source), str(source / "content"), "-o", str(source / "g.png"), "--device", "cpu"]
     given += [str(source / named[value]) if value in named else value for value in change]
     if code == 2:
