@@ -34,7 +34,8 @@ def run(name: str, command: Callable[[list[str]], int], arguments: list[str]) ->
 
 def say_files(name: str, verb: str, report: Report, output: str) -> None:
     """A line on what was done, and one for each file that failed, on standard error."""
-    before = f", {len(report.skipped)} were there already (--overwrite)" if report.skipped else ""
+    were = "was" if len(report.skipped) == 1 else "were"
+    before = f", {len(report.skipped)} {were} there already (--overwrite)" if report.skipped else ""
     print(f"{len(report.done)} {verb} into {output}{before}", file=sys.stderr)
     if report.failed:
         print(f"cyclegan {name}: {len(report.failed)} failed:", file=sys.stderr)

@@ -12,7 +12,7 @@ from pathlib import Path
 from cyclegan.arguments import whole_number
 from cyclegan.commands import say_files
 from cyclegan.devices import default_device
-from cyclegan.inference.files import PIXELS, translate_files
+from cyclegan.inference.files import PIXELS, Report, translate_files
 from cyclegan.inference.picture_files import FORMATS, Picture, pixel_limit, read_picture, write_picture
 from cyclegan.inference.source_arguments import add_source, add_style, add_styling, styled_source
 from cyclegan.inference.tiling.tiles import Tiling
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--mask", type=Path, help="folder of masks named like the pictures: white is translated, black stays as it is"
     )
-    parser.add_argument("--overwrite", action="store_true", help="do again what is already there")
+    parser.add_argument("--overwrite", action="store_true", help="do again, and replace, what is already there")
     parser.add_argument("--device", help="one, or several that share the files: cuda:0,cuda:1 (GPU, or else cpu)")
     parser.add_argument(
         "--precision",
@@ -104,6 +104,9 @@ def _stream(translator: Translator, options: argparse.Namespace) -> int:
         raise WorkListError(f"{options.output}: name a picture file, or - and --format")
     check_format(Path(options.output), options.format)
     keep_apart([Path(options.output)], options.style)
+    if Path(options.output).is_file() and not options.overwrite:
+        say_files("translate", "translated", Report(skipped=[Path(options.output)]), options.output)
+        return 0
     picture = _standard_input(translator) if options.inputs == ["-"] else _picture(translator, options.inputs[0])
     buffer = io.BytesIO()
     write_picture(translator([picture])[0], buffer, FORMATS[suffix], options.quality)

@@ -52,7 +52,7 @@ class Report:
     """What became of the files."""
 
     done: list[Path] = field(default_factory=list)
-    skipped: list[Path] = field(default_factory=list)  # finished by an earlier call
+    skipped: list[Path] = field(default_factory=list)  # finished by an earlier call, or a named file that was there
     failed: dict[Path, str] = field(default_factory=dict)  # source: reason
 
 
@@ -92,7 +92,7 @@ def translate(
         format: of written files: png, jpg, webp, tif … or keep; None: a named file's own, png in a folder
         tiling: how large pictures are cut
         max_pixels: larger files are refused before they are decoded; None takes all
-        overwrite: translate again what an earlier call has finished
+        overwrite: translate again what an earlier call has finished, and replace a named file that is there
 
     Returns the same kind as it was given for pictures in memory, a PIL image for one path without `output`, and a
     Report for paths with `output`. Raises ImageError for a bad picture in memory or without `output`.
@@ -148,7 +148,7 @@ def translate_files(
         jobs: from `plan`
         batch: pictures of one size that are computed together
         quality: of JPEG and WebP, 1 to 100
-        overwrite: do what is already done
+        overwrite: do what is already done, and replace what is there
         threads: that read and write files
         progress: show a bar
 
@@ -159,7 +159,9 @@ def translate_files(
     marks = _mark_folders(translators[0].exact, jobs, quality, overwrite)
     todo = []
     for job in jobs:
-        if not overwrite and job.below is not None and job.done(marks[job.below]):
+        # Of a file that was named nothing tells whose it is.
+        there = job.target.exists() if job.below is None else job.done(marks[job.below])
+        if there and not overwrite:
             report.skipped.append(job.target)
         else:
             todo.append(job)

@@ -450,6 +450,20 @@ def test_pictures_that_lie_in_the_output_folder_are_no_translations(source, tmp_
     assert main([source, str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--overwrite"]) == 0
 
 
+@pytest.mark.parametrize("given", ["FILE", "-"])
+def test_a_named_file_that_is_there_is_not_replaced_without_being_asked(source, tmp_path, given, monkeypatch, capsys):
+    picture, mine = save(tmp_path / "a.png", 16, 16), save(tmp_path / "mine.png", 9, 9)
+    before = mine.read_bytes()
+    call = [source, str(picture) if given == "FILE" else given, "-o", str(mine)]
+    for more in ([], ["--overwrite"]):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(picture.read_bytes())))
+        assert main([*call, *more]) == 0
+        if not more:
+            said = f"0 translated into {mine}, 1 was there already (--overwrite)\n"
+            assert capsys.readouterr().err == said and mine.read_bytes() == before
+    assert Image.open(mine).size == (16, 16)
+
+
 def test_results_with_and_without_a_mask_are_told_apart(source, tmp_path, capsys):
     save(tmp_path / "in" / "a.png", 16, 16)
     (tmp_path / "masks").mkdir()
