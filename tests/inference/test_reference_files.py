@@ -156,6 +156,15 @@ def test_a_truncated_checkpoint_is_refused(reference, tmp_path):
         load_generator(path)
 
 
+@pytest.mark.parametrize("content", ["junk text", "a b", ""])
+def test_a_text_named_pth_is_told_what_is_expected(tmp_path, content):
+    (tmp_path / "junk.pth").write_text(content)
+    with pytest.raises(
+        GeneratorFileError, match=r"junk\.pth: it is damaged, or none that torch\.save wrote; a \*_net_G"
+    ):
+        load_generator(tmp_path / "junk.pth")
+
+
 def test_a_discriminator_is_called_one(reference, tmp_path):
     torch.save(reference["critic"]().state_dict(), tmp_path / "latest_net_D_A.pth")
     with pytest.raises(GeneratorFileError, match="a discriminator, not a generator"):

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cyclegan.errors import UserError
+from cyclegan.errors import UserError, reason_of
 from cyclegan.whole_files import open_replacing
 
 SUFFIXES = (".pth", ".pt")
@@ -45,9 +45,12 @@ def read_weights(path: Path | str) -> Weights:
             f"cannot read {path}: it is damaged, or holds Python objects beside tensors, which are never executed; "
             "save its state_dict() alone"
         ) from None
-    except Exception as error:  # zip, pickle and torch each have their own
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ReferenceFileError(f"cannot read {path}: {reason[0]}") from None
+    except (OSError, RuntimeError) as error:
+        raise ReferenceFileError(f"cannot read {path}: {reason_of(error)}") from None
+    except Exception:  # pickle and torch take what is none of their files for one, and stumble over it in many ways
+        raise ReferenceFileError(
+            f"cannot read {path}: it is damaged, or none that torch.save wrote; a *_net_G*.pth expected"
+        ) from None
     weights = _plain_names(_only_tensors(content, path))
     stale = instance_statistics(weights)
     if stale:
