@@ -27,6 +27,7 @@ from cyclegan.networks.styled import Code, StyledGenerator, mixed
 
 Colours = Literal["histogram", "luminance"]
 CHOICES = typing.get_args(Colours)
+OPTIONS = {"weights": "--style-weights", "strength": "--strength"}  # by what take_style calls them
 LARGEST = 2048 * 2048  # pixels of a style: encoders want 1.5 KiB for each, and it cannot be cut as contents are
 StylePicture = str | Path | Image.Image | np.ndarray
 
@@ -54,7 +55,9 @@ def take_style(
     try:
         generator.take_style(read, weights, strength)
     except ValueError as error:
-        raise GeneratorFileError(f"--style: {error}") from None
+        name, _, expected = str(error).partition(": ")
+        said = f"{OPTIONS[name]}: {expected}" if name in OPTIONS else f"--style: {error}"
+        raise GeneratorFileError(said) from None
     style = {"pictures": [_sha256(picture) for picture in pictures], "weights": weights, "strength": strength}
     generator.about = {**getattr(generator, "about", {}), "style": style}
 

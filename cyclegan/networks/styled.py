@@ -108,7 +108,7 @@ class StyledGenerator(nn.Module):
         weights = [1.0] * len(pictures) if weights is None else list(weights)
         if len(weights) != len(pictures) or (pictures and not (min(weights) >= 0 and 0 < sum(weights) < inf)):
             raise ValueError(
-                f"style weights: one, at least 0 and finite, for each of {len(pictures)} styles; found {weights}"
+                f"weights: one, at least 0 and finite, for each of {len(pictures)} styles; found {weights}"
             )
         self.strength.fill_(strength)
         if pictures:

@@ -91,8 +91,11 @@ def test_strength_1_is_more_than_what_a_file_keeps(source: Path):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--strength", "1.5"], "--style: strength: 0 to 1 expected, found 1.5"),
-        (["--style", "STYLE", "--style-weights", "1", "2"], "style weights: one, at least 0 and finite, for each of 1"),
+        (["--strength", "1.5"], "translate: --strength: 0 to 1 expected, found 1.5"),
+        (
+            ["--style", "STYLE", "--style-weights", "1", "2"],
+            "--style-weights: one, at least 0 and finite, for each of 1",
+        ),
         (["--style", "gone.png"], "gone.png"),
         (["--style", "."], ". is a folder: name the pictures whose style it shall be"),
         (["--style", "STYLE", "-o", "STYLE", "--overwrite"], "which it is made from; choose another output"),

@@ -55,7 +55,7 @@ def test_several_styles_are_a_mean_of_their_codes_by_weight(generator: StyledGen
 
 @pytest.mark.parametrize("weights", [[1.0], [-1.0, 2.0], [0.0, 0.0], [float("inf"), 1.0], [float("nan"), 1.0]])
 def test_weights_that_are_no_shares_are_refused(generator: StyledGenerator, weights: list[float]):
-    with pytest.raises(ValueError, match="style weights: one, at least 0 and finite, for each of 2 styles"):
+    with pytest.raises(ValueError, match="weights: one, at least 0 and finite, for each of 2 styles"):
         generator.take_style([picture(1), picture(2)], weights)
 
 
