@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from math import nan
 from pathlib import Path
 
 from cyclegan.arguments import seed, whole_number
@@ -121,6 +122,9 @@ def _layer(text: str) -> tuple[str, float | None]:
 
 def _start(text: str) -> float:
     try:
-        return START[text] if text in START else float(text)
+        share = START[text] if text in START else float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not content, noise or a number from 0 to 1") from None
+        share = nan
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not content, noise or a number from 0 to 1")
+    return share

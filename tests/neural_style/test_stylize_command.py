@@ -84,6 +84,13 @@ def test_numbers_out_of_range_are_wrong_usage(given: tuple[str, str], capsys):
     assert f"{given[0]}: expected a whole number from" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("given", ["2", "-0.1", "nan", "middle"])
+def test_a_start_that_is_no_share_is_named_as_it_was_given(given: str, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["a.png", "b.png", "-o", "out", f"--start={given}"])
+    assert f"--start: '{given}' is not content, noise or a number from 0 to 1" in capsys.readouterr().err
+
+
 def test_a_picture_that_cannot_be_read_does_not_stop_the_others(folders: Path, capsys):
     (folders / "content" / "00.png").write_bytes(b"no picture")
     assert stylize(folders / "content", folders / "style" / "00.png", "-o", folders / "out") == 1
