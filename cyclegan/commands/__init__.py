@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 from collections.abc import Callable
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
@@ -30,6 +31,15 @@ def run(name: str, command: Callable[[list[str]], int], arguments: list[str]) ->
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
     return 1
+
+
+def say_warnings(name: str) -> None:
+    """From now on warnings are a line each, as errors are; `warnings.catch_warnings` puts Python's way back."""
+
+    def say(message: Warning | str, *_: object) -> None:
+        print(f"{name}: {message}", file=sys.stderr)
+
+    warnings.showwarning = say
 
 
 def say_files(name: str, verb: str, report: Report, output: str) -> None:

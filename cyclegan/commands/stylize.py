@@ -8,7 +8,7 @@ from math import nan
 from pathlib import Path
 
 from cyclegan.arguments import seed, whole_number
-from cyclegan.commands import say_files
+from cyclegan.commands import say_files, say_warnings
 from cyclegan.devices import default_device, usable_device
 from cyclegan.inference.files import PIXELS
 from cyclegan.inference.picture_files import pixel_limit
@@ -30,6 +30,7 @@ def main(arguments: list[str]) -> int:
         keep_apart((job.target for job in jobs), [*options.styles, *options.mask, *options.style_mask])
     with contextlib.ExitStack() as stack:
         stack.enter_context(pixel_limit(options.max_pixels or None))
+        say_warnings("cyclegan stylize")  # until `pixel_limit` ends
         styles = read_styles(options.styles, options.style_weights, options.mask, options.style_mask)
         curve = stack.enter_context(options.log.open("a", encoding="utf-8")) if options.log else None
         wishes = Wishes(options.size or None, options.overwrite, options.every, curve, options.quality)

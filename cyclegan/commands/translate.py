@@ -6,11 +6,10 @@ import argparse
 import io
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 
 from cyclegan.arguments import whole_number
-from cyclegan.commands import say_files
+from cyclegan.commands import say_files, say_warnings
 from cyclegan.devices import default_device
 from cyclegan.inference.files import PIXELS, Report, translate_files
 from cyclegan.inference.picture_files import FORMATS, Picture, pixel_limit, read_picture, write_picture
@@ -28,7 +27,7 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     with pixel_limit(options.max_pixels or None):
         translators = _translators(options)
-        warnings.showwarning = _show_warning  # `pixel_limit` puts it back
+        say_warnings("cyclegan translate")  # until `pixel_limit` ends
         if "-" in (*options.inputs, options.output):
             if options.mask or options.region:
                 raise WorkListError("--mask, --region: not with standard input or output")
@@ -146,7 +145,3 @@ def _files(translators: list[Translator], options: argparse.Namespace) -> int:
     )
     say_files("translate", "translated", report, options.output)
     return 1 if report.failed else 0
-
-
-def _show_warning(message: Warning | str, *_: object) -> None:
-    print(f"cyclegan translate: {message}", file=sys.stderr)

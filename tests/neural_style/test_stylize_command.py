@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,15 @@ def test_numbers_out_of_range_are_wrong_usage(given: tuple[str, str], capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["a.png", "b.png", "-o", "out", *given])
     assert f"{given[0]}: expected a whole number from" in capsys.readouterr().err
+
+
+def test_random_weights_are_told_in_one_line(folders: Path, capsys):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", "squeezenet has random")
+        assert stylize(folders / "content" / "00.png", folders / "style" / "00.png", "-o", folders / "out") == 0
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "cyclegan stylize: squeezenet has random weights, as asked for: its features mean nothing"
+    assert last.startswith("1 painted")
 
 
 @pytest.mark.parametrize("given", ["2", "-0.1", "nan", "middle"])
