@@ -25,6 +25,7 @@ from cyclegan.heap import give_back_freed_memory
 from cyclegan.inference.deployment.exported import ExportedGenerator
 from cyclegan.inference.picture_files import Picture
 from cyclegan.inference.styling import Styling
+from cyclegan.inference.tiling.scratch import check_folder
 from cyclegan.inference.tiling.tiles import Tiling, TilingError, to_pixels, translate_tiled
 from cyclegan.inference.translate import translate_tensor
 from cyclegan.networks.winograd import use_winograd
@@ -44,7 +45,7 @@ class Translator:
         tiling: how pictures too large for one go are cut
         styling: what depends on each picture, of generators of content and style
 
-    Raises DeviceError.
+    Raises DeviceError, and ScratchError for a folder that cannot be written to.
     """
 
     def __init__(
@@ -56,6 +57,8 @@ class Translator:
         styling: Styling | None = None,
     ):
         self.device, self.tiling, self.styling = usable_device(device), tiling or Tiling(), styling
+        if self.tiling.scratch:
+            check_folder(self.tiling.scratch)
         self.precision = best_precision(self.device) if precision == "auto" else precision
         if self.precision not in DTYPES:
             raise DeviceError(f"no precision {precision!r}; there are auto, {', '.join(DTYPES)}")

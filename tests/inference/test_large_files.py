@@ -147,8 +147,25 @@ def test_too_little_scratch_space_is_said(generator, tmp_path, monkeypatch):  # 
     path = save(tmp_path / "a.png", 70, 20)
     monkeypatch.setattr(scratch.shutil, "disk_usage", lambda _: scratch.shutil._ntuple_diskusage(10, 10, 1000))
     translator = Translator(generator, tiling=Tiling(above=100, side=16, scratch=tmp_path))
-    with pytest.raises(ScratchError, match="GB more are needed"):
+    with pytest.raises(ScratchError, match=r"0\.0 MB more are needed and 0\.0 MB are free"):
         large_files.translate_large(translator, Job(path, tmp_path / "b.png"), 95)
+
+
+@pytest.mark.parametrize(("place", "words"), [("nowhere", "No such file"), ("a.png", "Not a directory")])
+def test_a_scratch_folder_is_looked_at_before_the_pictures(source, tmp_path, place, words, capsys):  # noqa: F811
+    path = save(tmp_path / "a.png", 9, 9)
+    call = [source, str(path), "-o", str(tmp_path / "out"), "--scratch", str(tmp_path / place)]
+    assert main(call) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"cyclegan translate: --scratch {tmp_path / place}: {words}") and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("count", "words"), [(1_500_000_000, "1.5 GB"), (20_000_000, "20.0 MB")])
+def test_sizes_below_a_gigabyte_are_told_in_megabytes(count, words, monkeypatch):
+    monkeypatch.setattr(scratch.shutil, "disk_usage", lambda _: scratch.shutil._ntuple_diskusage(10, 10, 1000))
+    with pytest.raises(OSError, match=f"^{words} more are needed"):
+        scratch.check_space(None, count)
 
 
 def test_without_libvips_pillow_does_it_and_a_large_one_is_told(source, tmp_path, monkeypatch, capsys):  # noqa: F811

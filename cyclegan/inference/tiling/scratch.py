@@ -17,13 +17,21 @@ from cyclegan.errors import UserError
 
 
 class ScratchError(UserError, OSError):
-    """No room for scratch files; the message names the folder."""
+    """No room or no folder for scratch files; the message names it."""
+
+
+def check_folder(folder: Path) -> None:
+    """Raises ScratchError if no file can be made there."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ScratchError(f"--scratch {folder}: {error.strerror}; name a folder that can be written to") from None
 
 
 def check_space(folder: Path | None, needed: int) -> None:
     free = shutil.disk_usage(folder or tempfile.gettempdir()).free
     if free < needed:
-        raise OSError(f"{needed / 1e9:.1f} GB more are needed and {free / 1e9:.1f} GB are free")
+        raise OSError(f"{_size(needed)} more are needed and {_size(free)} are free")
 
 
 def scratch_array(shape: tuple[int, ...], dtype: np.dtype | type, folder: Path | None) -> np.memmap:
@@ -39,6 +47,10 @@ def scratch_array(shape: tuple[int, ...], dtype: np.dtype | type, folder: Path |
         raise ScratchError(
             f"scratch files in {place}: {error.strerror or error}; name a folder with more space"
         ) from None
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _reserve(file: BinaryIO, size: int) -> None:
