@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cyclegan.arguments import whole_number
 from cyclegan.commands import say_files, say_warnings
+from cyclegan.data.images import ImageError
 from cyclegan.devices import default_device
 from cyclegan.inference.files import PIXELS, Report, translate_files
 from cyclegan.inference.picture_files import FORMATS, Picture, pixel_limit, read_picture, write_picture
@@ -120,9 +121,13 @@ def _stream(translator: Translator, options: argparse.Namespace) -> int:
 
 def _standard_input(translator: Translator) -> Picture:
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "standard-input"
-        copy.write_bytes(sys.stdin.buffer.read())
-        return _picture(translator, copy)
+        copy = Path(folder) / "picture"
+        if not copy.write_bytes(sys.stdin.buffer.read()):
+            raise ImageError("standard input is empty; a picture expected")
+        try:
+            return _picture(translator, copy)
+        except ImageError as error:
+            raise ImageError(str(error).replace(str(copy), "standard input")) from None
 
 
 def _picture(translator: Translator, path: str | Path) -> Picture:

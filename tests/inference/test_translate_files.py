@@ -255,12 +255,15 @@ def test_standard_input_to_standard_output(generator, source, monkeypatch, capsy
     assert same(result, plainly(generator, noise(10, 11)))
 
 
-def test_rubbish_on_standard_input_is_one_line(source, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"rubbish")))
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [(b"rubbish", "cannot read standard input: not a picture of a known kind"), (b"", "standard input is empty")],
+)
+def test_rubbish_on_standard_input_is_one_line(source, given, words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
     assert main([source, "-", "-o", "-"]) == 1
     said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "standard-input" in said
+    assert said.startswith(f"cyclegan translate: {words}") and said.count("\n") == 1
 
 
 def test_patterns_are_expanded_below_their_fixed_part(source, tmp_path):
