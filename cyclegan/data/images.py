@@ -37,10 +37,13 @@ def find_images(folder: Path | str) -> list[Path]:
     """All pictures below `folder`, behind links too, sorted by their path; hidden files are left out.
 
     A link to a file that is not there (not fetched yet, say) counts as a picture: to read it is an error that names it.
-    Raises FileNotFoundError if there is no such folder or no picture in it, OSError if a sub-folder cannot be read.
+    Raises FileNotFoundError if there is no such folder (a file is none) or no picture in it, OSError if a sub-folder
+    cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
+        if folder.exists():
+            raise FileNotFoundError(f"{folder} is a file, where a folder of pictures is expected")
         raise FileNotFoundError(f"no folder {folder}")
     images = sorted(path for path in _files_below(folder) if path.suffix.lower() in EXTENSIONS and _is_there(path))
     if not images:

@@ -259,6 +259,12 @@ def test_pictures_are_found_in_sub_folders_whatever_the_case(tmp_path: Path):
     assert [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)] == ["a/c.webp", "a/d.Tif", "b.JPG"]
 
 
+def test_a_file_in_place_of_a_folder_is_not_called_missing(tmp_path: Path):
+    (tmp_path / "ant.png").touch()
+    with pytest.raises(FileNotFoundError, match=r"ant\.png is a file, where a folder of pictures is expected"):
+        find_images(tmp_path / "ant.png")
+
+
 @pytest.mark.parametrize("name", ["private", "lost+found"])
 def test_a_sub_folder_that_cannot_be_read_is_named_unless_it_is_the_systems(name: str, tmp_path: Path, monkeypatch):
     (tmp_path / name).mkdir()
