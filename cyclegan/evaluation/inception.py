@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cyclegan.evaluation.statistics import EvaluationError
-from cyclegan.networks.pretrained import WeightsError, WeightsFile
+from cyclegan.networks.pretrained import WeightsError, WeightsFile, new_of_torchvision
 
 LAYERS = (64, 192, 768, 2048)
 FID_WEIGHTS = WeightsFile(
@@ -86,9 +86,7 @@ def is_fid_network(state: dict[str, Tensor]) -> bool:
 
 
 def _new_trunk(classes: int) -> nn.Module:
-    from torchvision.models import Inception3  # brings torch's compiler: a third of a program's start, which few need
-
-    return Inception3(num_classes=classes, aux_logits=False, init_weights=False)
+    return new_of_torchvision("inception_v3", num_classes=classes, aux_logits=False, init_weights=False)
 
 
 def _loaded(state: dict[str, Tensor]) -> nn.Module:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan.networks.efficientnet import new_efficientnet_lite0, weights_of_efficientnet_lite0
-from cyclegan.networks.pretrained import WeightsError, WeightsFile, find_weights
+from cyclegan.networks.pretrained import WeightsError, WeightsFile, find_weights, new_of_torchvision
 
 Vgg = Literal["vgg19", "vgg16"]
 BackboneName = Literal["vgg19", "vgg16", "alexnet", "googlenet", "squeezenet", "effnet-lite0"]
@@ -185,14 +185,8 @@ def _prepared(part: nn.Module, pooling: Pooling) -> nn.Module:
     return part
 
 
-def _torchvisions(name: str, **arguments: bool) -> nn.Module:
-    import torchvision.models  # brings torch's compiler: a third of a program's start, which few need
-
-    return torchvision.models.get_model(name, **arguments)
-
-
 def _vgg(name: Vgg) -> Parts:
-    network = _torchvisions(name, init_weights=False)
+    network = new_of_torchvision(name, init_weights=False)
     places, block, number = {}, 1, 0
     for place, layer in enumerate(network.features):
         if isinstance(layer, nn.MaxPool2d):
@@ -204,18 +198,18 @@ def _vgg(name: Vgg) -> Parts:
 
 
 def _alexnet() -> Parts:
-    network = _torchvisions("alexnet")
+    network = new_of_torchvision("alexnet")
     return network, list(network.features), {f"relu{i}": place for i, place in enumerate((1, 4, 7, 9, 11), 1)}
 
 
 def _squeezenet() -> Parts:
-    network = _torchvisions("squeezenet1_1")
+    network = new_of_torchvision("squeezenet1_1")
     places = {"relu1": 1, **{f"fire{i}": place for i, place in enumerate((3, 4, 6, 7, 9, 10, 11, 12), 2)}}
     return network, list(network.features), places
 
 
 def _googlenet() -> Parts:
-    network = _torchvisions("googlenet", init_weights=False)
+    network = new_of_torchvision("googlenet", init_weights=False)
     parts = {name: part for name, part in network.named_children() if name.startswith(("conv", "maxpool", "inception"))}
     return network, list(parts.values()), {name: i for i, name in enumerate(parts) if not name.startswith("maxpool")}
 

@@ -1,4 +1,4 @@
-"""Files of pretrained weights: found on this machine or downloaded, and known by their sha256."""
+"""Files of pretrained weights: found on this machine or downloaded, and known by their sha256; networks for them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from cyclegan.errors import UserError
@@ -109,3 +110,10 @@ def _what_to_do(weights: WeightsFile, folder: Path, problem: str) -> str:
         f"{weights.names[0]} {problem}: fetch {weights.url} (sha256 {_shown(weights)}) and put it into {folder}, "
         f"or name a copy in {weights.variable}"
     )
+
+
+def new_of_torchvision(name: str, **arguments: bool | int) -> nn.Module:
+    """One of torchvision's networks with fresh weights."""
+    import torchvision.models  # brings torch's compiler: a third of a program's start, which few need
+
+    return torchvision.models.get_model(name, **arguments)

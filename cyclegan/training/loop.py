@@ -342,7 +342,7 @@ class Run:
                 "command again, which goes on from the newest state"
             )
         if problem:
-            self.say(f"warning: could not save ({problem}); older states are untouched; going on")
+            self.say(f"warning: could not save ({problem}); the newest state before is untouched; going on")
         self.accelerator.wait_for_everyone()
         self.stopper.slowest = max(self.stopper.slowest, time.monotonic() - began)
 

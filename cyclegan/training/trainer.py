@@ -310,9 +310,10 @@ class _OneScale:
 def _begin_momenta(optimizer: torch.optim.Optimizer) -> None:
     """From zero where momentum was off before: RMSprop makes them at its first step only."""
     for group in optimizer.param_groups:
-        for state in (optimizer.state[parameter] for parameter in group["params"] if optimizer.state.get(parameter)):
-            if group.get("momentum") and "square_avg" in state:
-                state.setdefault("momentum_buffer", torch.zeros_like(state["square_avg"]))
+        for parameter in group["params"] if group.get("momentum") else ():
+            state = optimizer.state.get(parameter, {})
+            if "square_avg" in state:
+                state.setdefault("momentum_buffer", torch.zeros_like(parameter))
 
 
 def _lay_out(optimizer: torch.optim.Optimizer) -> None:
