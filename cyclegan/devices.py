@@ -16,6 +16,7 @@ from cyclegan.errors import UserError, reason_of
 # What has a switch of TF32: torch's newer kind, which can be read and set whichever kind a program uses.
 SWITCHED = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
 COMPUTED_WITH = {"AVX2": {"avx2"}, "AVX512": {"avx2", "avx512f"}}
+ZEN_5 = "26"  # AMD's family
 _switching, _inside, _before = threading.Lock(), [], []
 
 
@@ -100,18 +101,18 @@ def has_fast_winograd(device: torch.device) -> bool:
 
 
 def least_winograd_places(device: torch.device) -> int:
-    """How many places of 256 channels they are faster for: the more, the faster oneDNN's own way is there."""
-    return 2048 if device.type == "cpu" and {"AuthenticAMD", "avx512f"} <= cpu_features() else 1024
+    """How many places of 256 channels they are faster for: more on Zen 5, where oneDNN's own way is faster."""
+    return 2048 if device.type == "cpu" and {"AuthenticAMD", ZEN_5} <= cpu_features() else 1024
 
 
 def cpu_features() -> set[str]:
-    """Vendor and flags of the first processor as Linux names them; elsewhere only what PyTorch computes with."""
+    """Vendor, family and flags of the first processor as Linux names them; elsewhere of flags what PyTorch uses."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         vendor = set(platform.processor().split())  # on Windows it ends in one
         return vendor | COMPUTED_WITH.get(torch.backends.cpu.get_cpu_capability(), set())
-    return {word for key in ("vendor_id", "flags") for word in _first(lines, key).split()}
+    return {word for key in ("vendor_id", "cpu family", "flags") for word in _first(lines, key).split()}
 
 
 def _first(lines: list[str], key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -87,9 +88,10 @@ def test_float32_multiplies_less(features: set[str], winograd: bool, in_float32:
 
 
 def test_the_faster_plain_sums_are_the_more_places_it_takes(monkeypatch):
-    for features, places in ((set(), 1024), ({"GenuineIntel", "avx512f"}, 1024), ({"AuthenticAMD", "avx512f"}, 2048)):
-        monkeypatch.setattr(devices, "cpu_features", lambda features=features: features)
-        assert devices.least_winograd_places(CPU) == places
+    kinds = {"intel": {"GenuineIntel", "6"}, "zen 4": {"AuthenticAMD", "25"}, "zen 5": {"AuthenticAMD", "26"}}
+    for kind, features in kinds.items():
+        monkeypatch.setattr(devices, "cpu_features", lambda features=features: features | {"avx512f"})
+        assert devices.least_winograd_places(CPU) == (2048 if kind == "zen 5" else 1024), kind
 
 
 @pytest.mark.parametrize("given", ["precision=bf16", "precision=fp64", "compile=true"])
@@ -258,19 +260,22 @@ def test_a_processor_is_known_by_vendor_and_flags(features: set[str], fast: bool
 
 def test_the_features_of_this_machine_are_read(monkeypatch):
     monkeypatch.undo()
-    if Path("/proc/cpuinfo").exists() and "flags" in Path("/proc/cpuinfo").read_text():
+    if Path("/proc/cpuinfo").exists() and "flags" in (told := Path("/proc/cpuinfo").read_text()):
         assert devices.cpu_features() & {"sse2", "fp"}
+        family = re.search(r"^cpu family\s*: (\d+)$", told, re.MULTILINE)
+        assert family is None or family[1] in devices.cpu_features()
 
 
 @pytest.mark.parametrize(
-    ("computes_with", "winograd", "places"), [("AVX2", True, 1024), ("AVX512", True, 2048), ("NO AVX", False, 1024)]
+    ("family", "computes_with", "winograd", "places"),
+    [(25, "AVX2", True, 1024), (25, "AVX512", True, 1024), (26, "AVX512", True, 2048), (23, "NO AVX", False, 1024)],
 )
 def test_elsewhere_than_on_linux_it_is_what_pytorch_computes_with(
-    computes_with: str, winograd: bool, places: int, monkeypatch
+    family: int, computes_with: str, winograd: bool, places: int, monkeypatch
 ):
     monkeypatch.undo()
     monkeypatch.setattr(devices, "Path", lambda _: Path("nowhere"))
-    monkeypatch.setattr("platform.processor", lambda: "AMD64 Family 25 Model 33 Stepping 0, AuthenticAMD")
+    monkeypatch.setattr("platform.processor", lambda: f"AMD64 Family {family} Model 33 Stepping 0, AuthenticAMD")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: computes_with)
     assert devices.has_fast_winograd(CPU) == winograd and devices.least_winograd_places(CPU) == places
     assert not devices.has_fast_bf16(CPU)
