@@ -35,12 +35,12 @@ from cyclegan.training.rollback import (
     note_rollback,
     rollbacks,
     seed_after,
-    sound_state,
     spoiled,
 )
-from cyclegan.training.run_folder import save_generators, set_aside
+from cyclegan.training.run_folder import set_aside
+from cyclegan.training.saving import Saving
 from cyclegan.training.schedules import LearningRate
-from cyclegan.training.scoring import Scorer, best_states, summary, write_scores
+from cyclegan.training.scoring import Scorer, summary
 from cyclegan.training.session import only_session
 from cyclegan.training.state import Progress, RunState
 from cyclegan.training.stop import Stopper
@@ -111,12 +111,13 @@ class Run:
         self.config, self.accelerator, self.stopper = config, accelerator, stopper
         seed = seed_after(config.seed, times)
         self.trainer = Trainer(config.model_copy(update={"seed": seed}), accelerator)
-        self.states, self.save_due = config.folder / "state", False
+        self.save_due = False
         with stopper.asleep():  # headers of many pictures, or a cache, may take minutes
             self.feed = Feed(config, accelerator, self.trainer, seed)
         self.rate = LearningRate(config.schedule, config.training.epochs, config.training.decay_epochs)
         self.chronicle = Chronicle(config, accelerator)
         self.state = RunState(config, accelerator, self.trainer, self.rate, self.chronicle.doctor, times)
+        self.saving = Saving(self.state)
         self.total_images = self._total_images()
         self.scorer = Scorer(config, accelerator, self.trainer.generators) if config.evaluation.every_epochs else None
 
@@ -152,7 +153,7 @@ class Run:
 
     def _start(self) -> None:
         config, training = self.config, self.config.training
-        on_first_rank(lambda: checkpoint.check_writable(self.states))
+        on_first_rank(lambda: checkpoint.check_writable(self.saving.states))
         if self.accelerator.is_main_process:
             write_whole(config.folder / "config.yaml", config.to_yaml())
         self.chronicle.open(self.progress.images)
@@ -197,9 +198,8 @@ class Run:
         try:
             yield from self.feed.rest(self.progress.epoch, self.progress.place)
         except UserError:
-            state = checkpoint.state_of(self.states, self.progress.images)
             whole = self.accelerator.sync_gradients and self.accelerator.num_processes == 1
-            if whole and self.progress.images and not state.exists():
+            if whole and self.progress.images and not self.saving.saved():
                 self.save()
                 self.say(f"saved after {self.progress.images} images, for a picture ends the run")
             raise
@@ -280,10 +280,9 @@ class Run:
         scores, cards = self.scorer.score(shown, images)
         self.chronicle.add_scores(images, scores, cards)
         self.say(", ".join(f"{name} {value:.5g}" for name, value in scores.items()))
-        if self.accelerator.is_main_process and (state := checkpoint.state_of(self.states, images)).is_dir():
+        if self.accelerator.is_main_process:
             with self.chronicle.spared():
-                write_scores(state, scores)
-            checkpoint.drop_old_states(self.states, *self._kept())
+                self.saving.add_scores(scores)
         self.stopper.slowest = max(self.stopper.slowest, time.monotonic() - began)
 
     def _roll_back(self, why: str | None, sound: int) -> None:
@@ -293,15 +292,14 @@ class Run:
         """
         if self.state.rollbacks >= self.config.training.rollbacks:
             return
-        states = [int(state.name) for state in checkpoint.all_states(self.states)]
-        to, why = on_first_rank(lambda: (sound_state(sound, states), why))
+        to, why = on_first_rank(lambda: (self.saving.sound(sound), why))
         if why:
             raise Rollback(self.progress.images, to, why)
 
     def go_back(self, rollback: Rollback) -> None:
         """Make the state that `rollback` names the newest one, and let go of what this Run holds."""
         if self.accelerator.is_main_process:
-            checkpoint.abandon_newer(self.states, checkpoint.state_of(self.states, rollback.to))
+            checkpoint.abandon_newer(self.saving.states, checkpoint.state_of(self.saving.states, rollback.to))
             note_rollback(self.chronicle.log, rollback)
         end_trackers(self.accelerator)
         self.accelerator.free_memory()
@@ -313,7 +311,7 @@ class Run:
 
     def _give_up(self, what: str) -> None:
         self._roll_back(f"not finite: {what}", self.progress.images)
-        states = checkpoint.all_states(self.states)
+        states = checkpoint.all_states(self.saving.states)
         good = f"the last good state is {states[-1]}" if states else "no state was saved before"
         raise Diverged(
             f"not finite after {self.progress.images} images: {what}; {good}. "
@@ -321,22 +319,13 @@ class Run:
         )
 
     def save(self) -> None:
-        """A training state, and the generators as files of their own; goes on without them if the disk is full."""
+        """What the run can go on from, and its generators; it goes on without them if the disk is full."""
         self.save_due = False
         if bad := self.trainer.not_finite():
             self._give_up(f"weights of {', '.join(bad)}")
-        began, images = time.monotonic(), self.progress.images
-        problem = self._write_state()
-        if problem and on_first_rank(lambda: checkpoint.make_room(self.states, *self._kept())):
-            problem = self._write_state()
-        try:
-            if self.accelerator.is_main_process:
-                save_generators(self.config, self.trainer.shown(), images)  # for which there may be room
-                if not (problem or self.state.score_due):  # else once it is known whether this is one of the best
-                    checkpoint.drop_old_states(self.states, *self._kept())
-        except OSError as error:
-            problem = problem or error
-        if problem and images >= self.total_images:
+        began = time.monotonic()
+        problem = self.saving.save()
+        if problem and self.progress.images >= self.total_images:
             raise OSError(
                 f"trained to the end, but not all could be saved ({problem}); mend that and give the same "
                 "command again, which goes on from the newest state"
@@ -346,22 +335,6 @@ class Run:
         self.accelerator.wait_for_everyone()
         self.stopper.slowest = max(self.stopper.slowest, time.monotonic() - began)
 
-    def _write_state(self) -> OSError | None:
-        try:
-            self.state.write(self.states)
-        except OSError as error:
-            return error
-
-    def _kept(self) -> tuple[int, set[Path]]:
-        """How many of the newest states stay, and which besides."""
-        saving = self.config.saving
-        states = checkpoint.all_states(self.states)
-        kept = best_states(states, self.config.evaluation.best_by, saving.keep_best)
-        if self.config.training.rollbacks:
-            sound = sound_state(self.chronicle.doctor.sound_until(), [int(state.name) for state in states])
-            kept = kept | {checkpoint.state_of(self.states, sound)}
-        return saving.keep_last, kept
-
     def resume(self, wanted: str) -> None:
         """Restore what `wanted` means, see `train`; says what has changed and what could not be kept."""
         if wanted == "none":
@@ -370,7 +343,7 @@ class Run:
             if aside := set_aside(self.config, self.accelerator):
                 self.say(f"the earlier run is now {aside}")
             return
-        state = on_first_rank(lambda: checkpoint.find_state(self.states, wanted, self.say))
+        state = on_first_rank(lambda: checkpoint.find_state(self.saving.states, wanted, self.say))
         if state is None:
             self._check_left()
             self._start_from_others()
@@ -379,10 +352,10 @@ class Run:
         self.state.score_due = self.state.score_due and self.scorer is not None
         self._fit_place()
         self.total_images = self._total_images()
-        if not checkpoint.is_among(self.states, state):
+        if not checkpoint.is_among(self.saving.states, state):
             self._check_left()
         if self.accelerator.is_main_process:
-            checkpoint.abandon_newer(self.states, state)
+            checkpoint.abandon_newer(self.saving.states, state)
 
     def _check_left(self) -> None:
         """Of a run without a state of its own: over already, it would end without any, and without generators."""

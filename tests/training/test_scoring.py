@@ -168,7 +168,7 @@ def test_a_disk_that_is_full_for_cards_and_scores_does_not_end_the_run(
     options: dict, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ):
     monkeypatch.setattr("cyclegan.training.chronicle.save_card", full_disk)
-    monkeypatch.setattr("cyclegan.training.loop.write_scores", full_disk)
+    monkeypatch.setattr("cyclegan.training.saving.write_scores", full_disk)
     run = train(merged(options, **SCORED))
     assert list(scores(run)) == [4, 8, 12, 16] and "not written" in capfd.readouterr().out
 
