@@ -17,7 +17,7 @@ from cyclegan.inference.source_arguments import add_source, add_style, load_sour
 SUMMARY = "write a generator for other programs: torch.export, ONNX, TorchScript, safetensors, Hugging Face"
 
 NOT_FOR_HUB = ("precision", "pad", "uint8", "resize", "calibration", "style_input", "verify")
-FOR_HUB = ("metrics", "picture", "push", "overwrite")
+FOR_HUB = ("metrics", "picture", "push")
 
 
 def main(arguments: list[str]) -> int:
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
         options.calibration,
         options.style_input,
     )
-    contract = export(generator, output, options.format, inside)
+    contract = export(generator, output, options.format, inside, options.overwrite)
     print(f"wrote {output} and {output}.json")
     return _verify(generator, output, contract, options.sizes) if options.verify else 0
 
@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     add_style(parser)
     parser.add_argument("--format", required=True, choices=[*SUFFIXES, "hub"], help="hub: a Hugging Face folder")
     parser.add_argument("-o", "--output", help="the file, or hub's folder (SOURCE/export/DIRECTION…)")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that no earlier export wrote")
     graph = parser.add_argument_group("in the graph (pt2, onnx, torchscript)")
     graph.add_argument("--pad", action="store_true", help="take sides of any length")
     graph.add_argument("--uint8", action="store_true", help="take and give 0 to 255 instead of -1 to 1")
@@ -73,7 +74,6 @@ def _parser() -> argparse.ArgumentParser:
     hub.add_argument("--metrics", metavar="FILE", help="JSON with numbers for the card")
     hub.add_argument("--picture", metavar="FILE", help="an image for the card")
     hub.add_argument("--push", metavar="USER/NAME", help="also upload to this repository")
-    hub.add_argument("--overwrite", action="store_true", help="replace files that no earlier export wrote")
     return parser
 
 

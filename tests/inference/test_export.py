@@ -192,6 +192,19 @@ def test_a_hub_folder_replaces_no_file_that_is_somebody_elses(source, name, caps
     assert load_generator(hub).about["direction"] == "AtoB"
 
 
+def test_a_trained_network_is_not_replaced_unasked_and_an_earlier_export_is(source, capsys):
+    trained, arguments = source / "AtoB.safetensors", [str(source), "--format", "safetensors", "-o"]
+    before = trained.read_bytes()
+    assert commands.run("cyclegan export", command.main, [*arguments, str(trained)]) == 1
+    said = f"{trained} is there, and not from an export; choose another file, or --overwrite"
+    assert capsys.readouterr().err == f"cyclegan export: {said}\n" and trained.read_bytes() == before
+    for more in ([], ["--precision", "bf16"]):
+        assert commands.run("cyclegan export", command.main, [*arguments, str(source / "x.safetensors"), *more]) == 0
+    assert exporting.read_contract(source / "x.safetensors")["precision"] == "bf16"
+    assert commands.run("cyclegan export", command.main, [*arguments, str(trained), "--overwrite"]) == 0
+    assert exporting.read_contract(trained)["precision"] == "fp32"
+
+
 def test_a_hub_folder_may_be_exported_again(source, generator):
     Image.new("RGB", (4, 4)).save(source / "sheet.png")
     for kid in (0.5, 0.25):

@@ -19,7 +19,14 @@ from torch.export import Dim
 from cyclegan.data.images import find_images, read_image, to_tensor
 from cyclegan.inference.checkpoints.generator_file import save_generator
 from cyclegan.inference.deployment.deployed import Deployed, needed_side
-from cyclegan.inference.deployment.exported import ExportError, extra, open_exported, read_contract, write_contract
+from cyclegan.inference.deployment.exported import (
+    ExportError,
+    contract_path,
+    extra,
+    open_exported,
+    read_contract,
+    write_contract,
+)
 from cyclegan.inference.translate import pad_for, translate_tensor
 from cyclegan.networks.pretrained import sha256_of
 from cyclegan.networks.styled import StyledGenerator
@@ -65,7 +72,9 @@ class Deviation:
     mean: float
 
 
-def export(generator: nn.Module, path: Path | str, format: Format, options: Options | None = None) -> dict[str, Any]:
+def export(
+    generator: nn.Module, path: Path | str, format: Format, options: Options | None = None, overwrite: bool = False
+) -> dict[str, Any]:
     """Write one file and its contract, `path`.json, beside it; returns the contract.
 
     Args:
@@ -73,11 +82,14 @@ def export(generator: nn.Module, path: Path | str, format: Format, options: Opti
         path: the file; its folder is made
         format: pt2 (torch.export), onnx, torchscript or safetensors (read by `load_generator`)
         options: what goes into the graph
+        overwrite: replace a file that no earlier export wrote
 
     Raises ExportError.
     """
     path, options = Path(path), options or Options()
     _check(generator, format, options)
+    if path.exists() and not (overwrite or contract_path(path).exists()):
+        raise ExportError(f"{path} is there, and not from an export; choose another file, or --overwrite")
     path.parent.mkdir(parents=True, exist_ok=True)
     network = copy.deepcopy(generator).cpu().to(DTYPES[options.precision])
     if format == "safetensors":
