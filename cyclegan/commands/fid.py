@@ -163,6 +163,8 @@ def _check(options: argparse.Namespace, generated: str) -> None:
             check_sides(pairs)
     if options.truth:
         check_sizes(pairs_by_name(generated, options.truth))
+    if options.card and options.card.suffix != ".json":  # a picture, say, that the card would replace
+        raise EvaluationError(f"--card {options.card}: a card is JSON, so name a file that ends in .json")
     for path in (options.card, _statistics_file(options) if options.save_stats else None):
         if path:
             if path.is_dir():

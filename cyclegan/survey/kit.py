@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import random
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -73,7 +74,7 @@ class _Named:
     files: dict[str, Path] = field(default_factory=dict)
 
     def code(self, owner: str, name: str, path: Path) -> str:
-        code = hashlib.sha256(f"{self.secret}/{owner}/{name}".encode()).hexdigest()[:16]
+        code = hashlib.sha256(os.fsencode(f"{self.secret}/{owner}/{name}")).hexdigest()[:16]
         self.files[code] = path
         return code
 
@@ -155,7 +156,8 @@ def _secret(survey: Survey, files: Mapping[str, Mapping[str, Path]]) -> str:
     digest = hashlib.sha256(repr(choices).encode())
     for owner, pictures in files.items():
         for name, path in pictures.items():
-            digest.update(f"{owner}\0{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(os.fsencode(f"{owner}\0{name}\0{content}\n"))
     return digest.hexdigest()
 
 

@@ -235,10 +235,12 @@ def test_what_is_wrong_is_said_before_anything_is_computed(
         (["--extractor", "effnet-lite0", "--inception-weights", "x"], "--dims, --inception-weights: for"),
         (["--sifid", "--extractor", "effnet-lite0", "--dims", "2048", "--allow-random-weights"], "by --truth"),
         (["--direction", "BtoA"], "neither GENERATED nor REFERENCE is a run"),
-        (["--card", str(tmp_path)], f"{tmp_path} is a folder: name a file"),
+        (["--card", str(tmp_path / "real" / "0.png")], "0.png: a card is JSON, so name a file that ends in .json"),
+        (["--card", str(tmp_path / "folder.json")], "folder.json is a folder: name a file"),
         (["--card", str(tmp_path / "file" / "card.json")], "file"),
     ):
         (tmp_path / "file").touch()
+        (tmp_path / "folder.json").mkdir(exist_ok=True)
         assert message in failure(capsys, [*folders, *FAST, *arguments])
     target = str(tmp_path / "file" / "a.npz")
     assert "file" in failure(capsys, [folders[0], target, *FAST, "--save-stats"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from pathlib import Path
 
@@ -29,6 +30,14 @@ def test_nothing_that_is_handed_out_names_a_method_or_a_picture(survey: Survey, 
         assert not re.search("gatys|adain|real|photos|paint|^0[0-2]$", path.stem)
         if path.is_file():
             assert not re.search(rb"gatys|adain|photos|paintings|origin", path.read_bytes())
+
+
+def test_names_need_not_be_utf8(survey: Survey, tmp_path: Path):
+    for folder in (*survey.methods.values(), survey.inputs):
+        (folder / "00.png").rename(folder / os.fsdecode(b"b\xe4r.png"))
+    made = make_survey(survey, tmp_path / "study")
+    key = json.loads((tmp_path / "study" / KEY).read_text())
+    assert made.preference == 3 and ["gatys", os.fsdecode(b"b\xe4r")] in key["pictures"].values()
 
 
 def test_page_needs_nothing_from_outside(study: Path):
