@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +37,8 @@ def new_accelerator(config: Config) -> Iterator[Accelerator]:
         raise ConfigError(f"logging.trackers: no {', '.join(sorted(missing))} here; pip install it, or leave it out")
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS has no deterministic products
-    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())  # which has the device
+    met = torch.distributed.is_initialized()
+    AcceleratorState._reset_state(reset_partial_state=not met)  # which has the device
     accelerator = _join_the_others(
         # Said aloud: else the processes that torchrun starts on a CPU would each train alone, in the same folder.
         cpu=device.type == "cpu",
@@ -47,6 +49,8 @@ def new_accelerator(config: Config) -> Iterator[Accelerator]:
         # Networks run several times between two updates, which does not go with buffers sent around before each.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
+    if not met:
+        atexit.register(_leave_the_others)
     if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", 1)):
         raise ConfigError(
             f"{os.environ['WORLD_SIZE']} processes were launched but this one sees {accelerator.num_processes}: "
@@ -57,7 +61,6 @@ def new_accelerator(config: Config) -> Iterator[Accelerator]:
             yield accelerator
     finally:
         end_trackers(accelerator)
-        accelerator.end_training()
         accelerator.free_memory()
 
 
@@ -75,6 +78,12 @@ def _switches(config: Config) -> Iterator[None]:
     finally:
         cudnn.benchmark = trial
         torch.set_deterministic_debug_mode(debug_mode)
+
+
+def _leave_the_others() -> None:
+    """At the program's end, not that of a run: processes that meet again right away may wait for each other's past."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _join_the_others(**options: Any) -> Accelerator:

@@ -12,7 +12,7 @@ from cyclegan.training.journal import read_metrics
 from cyclegan.training.loop import train
 from tests.algorithms.test_algorithms import everything, suited
 from tests.conftest import merged
-from tests.processes import run_training
+from tests.processes import run_training, run_trainings
 from tests.training.test_loop import same_weights, weights_of
 
 # SGD, because Adam turns the rounding noise in the gradients of biases before a norm into full-size steps; double
@@ -99,9 +99,11 @@ def test_two_processes_with_draws_of_their_own_resume_bit_for_bit(name: str, opt
     (pictures / "trainA" / "04.png").unlink()
     options = merged(suited(name, merged(options, **OTHERS.get(name, {}))), training={"ema": 0.9, "accumulate": 2})
     options["algorithm"] |= {"patches": 16, "flip": True} if name == "cut" else {}
-    for run, limit in (("whole", None), ("parts", 12), ("parts", None)):
-        done = run_training(merged({**options, "name": run}, training={"max_images": limit}), 2)
-        assert done.returncode == 0, done.stderr
+    begun = merged({**options, "name": "parts"}, training={"max_images": 12})
+    done = run_trainings([{**options, "name": "whole"}, begun], 2)
+    assert done.returncode == 0, done.stderr
+    done = run_training({**options, "name": "parts"}, 2)
+    assert done.returncode == 0, done.stderr
     whole = everything(Path(options["results"]) / "whole")
     parts = everything(Path(options["results"]) / "parts")
     assert [key for key in whole if not torch.equal(whole[key], parts[key])] == []
@@ -110,9 +112,11 @@ def test_two_processes_with_draws_of_their_own_resume_bit_for_bit(name: str, opt
 def test_two_processes_resume_to_the_same_weights_as_uninterrupted(options: dict):
     options = merged(options, algorithm={"name": "cyclegan", "pool": 2}, training={"ema": 0.9, "accumulate": 2})
     options["diffaugment"] = {"policy": ["colour", "cutout"], "p": 0.5, "target": 0.6}
-    for name, limit in (("whole", None), ("parts", 12), ("parts", None)):
-        done = run_training(merged({**options, "name": name}, training={"max_images": limit}), 2)
-        assert done.returncode == 0, done.stderr
+    begun = merged({**options, "name": "parts"}, training={"max_images": 12})
+    done = run_trainings([{**options, "name": "whole"}, begun], 2)
+    assert done.returncode == 0, done.stderr
+    done = run_training({**options, "name": "parts"}, 2)
+    assert done.returncode == 0, done.stderr
     whole = Path(options["results"]) / "whole"
     assert "resumed from" in done.stdout
     assert same_weights(whole, whole.with_name("parts"))
@@ -120,6 +124,15 @@ def test_two_processes_resume_to_the_same_weights_as_uninterrupted(options: dict
     assert len(state["memory"]["past_a"]["_extra_state"]) == 2
     shared = torch.load(whole / "state" / "000000016" / "shared.pt", weights_only=True)
     assert shared["trainer"]["networks"]["D_A"]["diffaugment.signs"][1] == 16  # what both processes heard
+
+
+def test_processes_that_have_met_stay_together_for_the_next_run(options: dict):
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        train(merged(options, training={"max_images": 2}))
+        assert torch.distributed.is_initialized()
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_a_command_line_mistake_is_one_line_on_each_process(options: dict):
