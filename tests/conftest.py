@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of programs that tests start: threads that wait for each other spin
 HAS_GPU = torch.cuda.is_available()
 
 

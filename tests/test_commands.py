@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import cyclegan
+from cyclegan import commands
+from cyclegan.commands import test, train
 from tests.conftest import merged
 
 ROOT = Path(__file__).parents[1]
@@ -22,26 +25,38 @@ def call(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     ("arguments", "code", "words"),
     [
         (["train.py", "--config", "smok"], 1, "did you mean smoke?"),
-        (["train.py", "--config", "smoke", "training.epocs=1"], 1, "training.epocs: unknown 'epocs'; did you mean"),
-        (["train.py", "--config", "smoke", "generator.bloks=1"], 1, "did you mean blocks?"),
-        (["train.py", "--config", "smoke", "data.root=nowhere"], 1, "no folder nowhere"),
         (["train.py"], 2, "--config is missing"),
         (["test.py", "--run", "nowhere"], 1, "nowhere is no run's folder"),
-        (["test.py", "--run", "nowhere", "--device", "gpu"], 1, "no device gpu here"),
         (["-m", "cyclegan", "trian"], 2, "did you mean train?"),
     ],
-)  # fmt: skip
-def test_a_mistake_is_one_line(arguments: list[str], code: int, words: str):
+)
+def test_a_program_ends_with_one_line_about_a_mistake(arguments: list[str], code: int, words: str):
     done = call(*arguments)
     assert done.returncode == code and "Traceback" not in done.stderr
     assert words in done.stderr.strip().splitlines()[-1]
 
 
-def test_print_config_shows_the_resolved_run_and_can_be_given_back(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("command", "arguments", "words"),
+    [
+        (train, ["--config", "smoke", "training.epocs=1"], "training.epocs: unknown 'epocs'; did you mean"),
+        (train, ["--config", "smoke", "generator.bloks=1"], "did you mean blocks?"),
+        (train, ["--config", "smoke", "data.root=nowhere"], "no folder nowhere"),
+        (test, ["--run", "nowhere", "--device", "gpu"], "no device gpu here"),
+    ],
+)
+def test_a_mistake_is_one_line(command: ModuleType, arguments: list[str], words: str, capsys: pytest.CaptureFixture):
+    assert commands.run("program", command.main, arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("program: ") and words in line
+
+
+def test_print_config_shows_the_resolved_run_and_can_be_given_back(tmp_path: Path, capsys: pytest.CaptureFixture):
     done = call("train.py", "--config", "smoke", "--print-config", "training.epochs=3")
     assert done.returncode == 0 and "epochs: 3" in done.stdout and "blocks: 1" in done.stdout
     (tmp_path / "again.yaml").write_text(done.stdout)
-    assert call("train.py", "--config", str(tmp_path / "again.yaml"), "--print-config").stdout == done.stdout
+    assert train.main(["--config", str(tmp_path / "again.yaml"), "--print-config"]) == 0
+    assert capsys.readouterr().out == done.stdout
 
 
 def test_commands_are_listed_with_what_they_do():

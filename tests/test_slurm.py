@@ -43,7 +43,6 @@ def test_a_job_at_its_limit_saves_requeues_itself_and_goes_on(options: dict, tmp
         "PYTHON": sys.executable,
         "SLURM_JOB_NODELIST": "a[1-2]",
         "SLURM_JOB_ID": "77",
-        "OMP_NUM_THREADS": "1",
     }
 
     def job(*arguments: str) -> subprocess.Popen:
