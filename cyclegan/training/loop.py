@@ -61,6 +61,8 @@ def train(config: Config | dict[str, Any] | str | Path, resume: str = "auto") ->
     Raises ConfigError, FileNotFoundError, ImageError and CheckpointError with one line that says what to change,
     RunBusy if another session trains this run, Diverged for losses that are no longer finite. A signal (SIGTERM,
     SIGINT, SIGUSR1) saves and raises SystemExit.
+
+    Several processes stay a group when the run has ended: what comes next, another run or `evaluate`, all of them call.
     """
     config = complete_config(config if isinstance(config, Config) else load_config(config))
     config, choice = with_speed(config, found_device(), resume, _was_restarted())
