@@ -67,12 +67,15 @@ def main() -> None:
 
 
 def own_times(traced: profile, gpu: bool) -> dict[str, tuple[float, int]]:
-    """Milliseconds that each operator (on a GPU: kernel) took itself, and its calls."""
+    """Milliseconds that each operator (on a GPU: kernel) took itself, and its calls.
+
+    On a GPU, what has a name in the program, as optimizers' steps have, is there once more over its kernels.
+    """
     kind = torch.autograd.DeviceType.CUDA if gpu else torch.autograd.DeviceType.CPU
     return {
         event.key: ((event.self_device_time_total if gpu else event.self_cpu_time_total) / 1000, event.count)
         for event in traced.key_averages()
-        if event.device_type == kind
+        if event.device_type == kind and not (gpu and event.is_user_annotation)
     }
 
 
