@@ -46,14 +46,14 @@ bench: setup
 # What a GPU has to show; a part that fails leaves the others alone.
 bench-gpu: setup
 	-$(BIN)/python -m pytest -m gpu -q
-	-$(BIN)/python benchmarks/step.py --modes auto bf16 "bf16 channels_last" "compile channels_last" "CUDA graphs" --batch 1 4 16 32 --turns 1 --json benchmarks/step-gpu.json
+	-$(BIN)/python benchmarks/step.py --modes auto tf32 bf16 "bf16 channels_last" "CUDA graphs" --batch 1 4 16 32 --turns 1 --json benchmarks/step-gpu.json
 	-$(BIN)/python benchmarks/trace.py --mode auto --chrome benchmarks/trace-gpu.json
 	-$(BIN)/python benchmarks/trace.py --mode auto --batch 16
 	-$(BIN)/python benchmarks/data.py --turns 3 --json benchmarks/data-gpu.json
 	-$(BIN)/python benchmarks/scaling.py --speed --width 64 --size 256 --updates 200 --precision bf16
 	-$(BIN)/python benchmarks/translate.py folder --count 200
-	-$(BIN)/python benchmarks/translate.py tiles
-	-$(BIN)/python benchmarks/evaluate.py --images 1000 --json benchmarks/evaluate-gpu.json
+	-$(BIN)/python benchmarks/translate.py tiles --sides 2048 4096
+	-$(BIN)/python benchmarks/evaluate.py --sizes --images 1000 --json benchmarks/evaluate-gpu.json
 	-$(BIN)/python benchmarks/algorithms.py --cost --iterations 20
 
 clean:
