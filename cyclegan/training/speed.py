@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
+import sysconfig
+from pathlib import Path
 
 import torch
 
@@ -43,7 +46,10 @@ def check_speed(config: Config, device: torch.device) -> None:
     if speed.compile and config.algorithm.get("r1"):
         raise ConfigError("speed.compile: cannot differentiate twice, which algorithm.r1 needs")
     if speed.compile and not can_compile(device):
-        raise ConfigError("speed.compile: no compiler here (a GPU needs Triton too); go on with speed.compile=false")
+        raise ConfigError(
+            "speed.compile: no compiler here, or none with Python's headers (python3-dev); a GPU also needs Triton and "
+            "must be a Volta or later; go on with speed.compile=false"
+        )
     if speed.compile_mode and not speed.compile:
         raise ConfigError(f"speed.compile_mode: {speed.compile_mode} is for speed.compile=true; set that too")
     if speed.compile_mode == "reduce-overhead" and device.type != "cuda":
@@ -55,8 +61,20 @@ def check_speed(config: Config, device: torch.device) -> None:
 
 
 def can_compile(device: torch.device) -> bool:
-    """A compiler is there for what torch.compile generates; for GPUs it generates with Triton."""
-    if device.type == "cuda":
-        found = any(map(shutil.which, (os.environ.get("CC", ""), "cc", "gcc", "clang")))
-        return found and importlib.util.find_spec("triton") is not None
-    return device.type != "cpu" or any(map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl")))
+    """A compiler with Python's headers is there for what torch.compile generates; for GPUs it generates with Triton."""
+    if device.type not in ("cpu", "cuda"):
+        return True
+    names = ("CC", "cc", "gcc", "clang") if device.type == "cuda" else ("CXX", "c++", "g++", "clang++", "cl")
+    found = any(map(shutil.which, (os.environ.get(names[0], ""), *names[1:])))
+    return found and _has_headers() and (device.type == "cpu" or _has_triton(device))
+
+
+def _has_headers() -> bool:
+    """Python's; on a Mac they come with it and may lie elsewhere."""
+    folder = sysconfig.get_path("include", "nt" if os.name == "nt" else "posix_prefix")
+    return sys.platform == "darwin" or Path(folder, "Python.h").exists()
+
+
+def _has_triton(device: torch.device) -> bool:
+    """Installed, and made for GPUs of this age."""
+    return importlib.util.find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= (7, 0)

@@ -222,9 +222,31 @@ def test_compiling_without_a_compiler_is_refused(device: str, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(ConfigError, match=r"speed\.compile: no compiler here"):
         check_speed(config, torch.device(device))
-    monkeypatch.setattr("shutil.which", lambda name: name)
+    compilers_for_everything(monkeypatch)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # no Triton
     assert (can_compile(torch.device("cpu")), can_compile(torch.device("cuda"))) == (True, False)
+
+
+def compilers_for_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: (7, 5))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_compiler_without_pythons_headers_is_none(device: str, monkeypatch, tmp_path: Path):
+    """All that torch.compile and Triton generate includes Python.h, which Debian has in a package of its own."""
+    compilers_for_everything(monkeypatch)
+    assert can_compile(torch.device(device))
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("sysconfig.get_path", lambda *_: str(tmp_path))
+    assert not can_compile(torch.device(device))
+
+
+def test_gpus_that_are_too_old_for_triton_are_not_compiled_for(monkeypatch):
+    compilers_for_everything(monkeypatch)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: (6, 1))
+    assert not can_compile(torch.device("cuda"))
 
 
 @pytest.mark.parametrize("algorithm", [{"r1": 1}, {"adversarial": "wgan-gp"}])
