@@ -109,7 +109,7 @@ class CycleGAN(Algorithm):
                     check_alike("algorithm.adversarial=wgan-gp", way.goal, fake)
                     penalty = gradient_penalty(way.critic, way.goal, fake)
                     terms[f"penalty_{way.target}"] = self.gradient_penalty * penalty
-                if self.r1 and self.updates % self.r1_every == 0:
+                if self.r1 and self._penalty_is_due():
                     terms[f"r1_{way.target}"] = self.r1 * self.r1_every * r1_penalty(way.critic, way.goal)
             yield "discriminators", terms
             self.updates += 1
@@ -130,6 +130,10 @@ class CycleGAN(Algorithm):
         if self.identity:
             terms[f"identity_{way.target}"] = self.identity * l1_loss(same, way.goal, way.goal_mask)
         return terms
+
+    def _penalty_is_due(self) -> bool:
+        """Where every update has one, without a look at the counter: it lies on the GPU, which would be waited for."""
+        return self.r1_every == 1 or bool(self.updates % self.r1_every == 0)
 
     def _way(self, side: str, batch: dict[str, Tensor]) -> Way:
         (a, mask_a), (b, mask_b) = ((batch[domain], batch.get(f"{domain}_mask")) for domain in ("A", "B"))

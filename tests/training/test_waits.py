@@ -44,6 +44,8 @@ UPDATES = pytest.mark.parametrize(
     "changes",
     [
         *({"algorithm": {"name": name}} for name in sorted(algorithms())),
+        {"algorithm": {"r1": 1}},
+        {"algorithm": {"adversarial": "wgan-gp", "clamp": 0.1}},
         {"algorithm": {"name": "cut", "flip": True, "reconstruction": 1, "negatives": "batch", "r1": 1}},
         {"algorithm": {"name": "distancegan", "between": "images"}},
         {"terms": {"ssim": 1, "edges": 1, "tv": 1}, "data": {"B": {"channels": 1}}, "algorithm": {"identity": 0}},
