@@ -43,9 +43,10 @@ bench: setup
 	$(BIN)/python benchmarks/evaluate.py --sizes 200 --images 8 --turns 1 --json benchmarks/evaluate.json
 	$(BIN)/python benchmarks/algorithms.py --cost --size 128 --iterations 1 --turns 1 --methods cyclegan cut
 
-# What a GPU has to show; a part that fails leaves the others alone.
+# What a GPU has to show; a part that fails leaves the others alone. On a machine that can fetch nothing, with the Python
+# that has PyTorch there: PYTHONPATH=. make -o setup BIN=/its/bin bench-gpu
 bench-gpu: setup
-	-$(BIN)/python -m pytest -m gpu -q
+	-$(BIN)/python -m pytest -m gpu -q --continue-on-collection-errors
 	-$(BIN)/python benchmarks/step.py --modes auto tf32 bf16 "bf16 channels_last" "CUDA graphs" --batch 1 4 16 32 --turns 1 --json benchmarks/step-gpu.json
 	-$(BIN)/python benchmarks/trace.py --mode auto --chrome benchmarks/trace-gpu.json
 	-$(BIN)/python benchmarks/trace.py --mode auto --batch 16
