@@ -30,22 +30,30 @@ class Stopper:
         self.previous = {}
 
     def __enter__(self) -> Stopper:
-        if threading.current_thread() is threading.main_thread():
-            self.previous = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+        self._listen()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._listen_no_more()
+        if self.group is not None:
+            torch.distributed.destroy_process_group(self.group)  # the processes stay together for a next run
+
+    def _listen(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self.previous = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+
+    def _listen_no_more(self) -> None:
         for number, handler in self.previous.items():
             signal.signal(number, handler)
 
     @contextmanager
     def asleep(self) -> Iterator[None]:
         """Inside, signals end the process at once, as they do outside: for long work that a later start repeats."""
-        self.__exit__()
+        self._listen_no_more()
         try:
             yield
         finally:
-            self.__enter__()
+            self._listen()
 
     def _note(self, number: int, _: object) -> None:
         self.received = number

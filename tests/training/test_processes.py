@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ import torch
 from cyclegan.algorithms import algorithms
 from cyclegan.training.journal import read_metrics
 from cyclegan.training.loop import train
+from cyclegan.training.stop import Stopper
 from tests.algorithms.test_algorithms import everything, suited
 from tests.conftest import merged
 from tests.processes import run_training, run_trainings
@@ -126,13 +129,27 @@ def test_two_processes_resume_to_the_same_weights_as_uninterrupted(options: dict
     assert shared["trainer"]["networks"]["D_A"]["diffaugment.signs"][1] == 16  # what both processes heard
 
 
-def test_processes_that_have_met_stay_together_for_the_next_run(options: dict):
+@pytest.fixture
+def met() -> Iterator[None]:
+    """A process group, of this process alone."""
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    try:
-        train(merged(options, training={"max_images": 2}))
-        assert torch.distributed.is_initialized()
-    finally:
-        torch.distributed.destroy_process_group()
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("met")
+def test_processes_that_have_met_stay_together_for_the_next_run(options: dict):
+    train(merged(options, training={"max_images": 2}))
+    assert torch.distributed.is_initialized()
+    train(merged({**options, "name": "next"}, training={"max_images": 2}))
+
+
+@pytest.mark.usefixtures("met")
+def test_the_group_that_a_run_stops_by_ends_with_it():
+    with Stopper(SimpleNamespace(num_processes=2), None) as stopper:
+        assert stopper.reason() is None
+    with pytest.raises(ValueError, match="is not registered"):
+        torch.distributed.get_rank(stopper.group)
 
 
 def test_a_command_line_mistake_is_one_line_on_each_process(options: dict):
