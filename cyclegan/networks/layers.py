@@ -56,8 +56,13 @@ class InstanceNorm(nn.InstanceNorm2d):
 
 
 def eager_on_cpu(x: Tensor) -> bool:
-    """Whether a CPU computes with x now: no other device, no compiler, exporter or trace that would keep how."""
-    return x.device.type == "cpu" and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+    """Whether a CPU computes with x now: no other device, no compiler, exporter or trace that would keep how.
+
+    Nor transforms of torch.func or derivatives forwards, which know PyTorch's own functions only.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    return not torch._C._are_functorch_transforms_active() and torch.autograd.forward_ad._current_level < 0
 
 
 def _only_channels_last(x: Tensor) -> bool:

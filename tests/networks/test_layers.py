@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cyclegan.networks import build_generator
+from cyclegan.networks import build_generator, strips
 from cyclegan.networks.layers import (
     BlurDown,
     BlurUp,
@@ -17,6 +17,7 @@ from cyclegan.networks.layers import (
     padded,
     padding_layer,
 )
+from cyclegan.networks.winograd import use_winograd
 
 
 def images(count: int, layout: torch.memory_format, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -210,3 +211,23 @@ def test_generators_end_with_a_convolution_to_a_picture():
         generator = build_generator({"name": name, "width": 8, "blocks": 1})
         ends = [module for module in generator.modules() if isinstance(module, ConvToPicture)]
         assert [end.out_channels for end in ends] == [3]
+
+
+@pytest.mark.parametrize("kind", ["strips", "winograd", "norm"])
+def test_layers_with_ways_of_their_own_go_through_transforms_of_torch_func(kind: str, monkeypatch):
+    monkeypatch.setattr(strips, "LARGE", 1)
+    layer = InstanceNorm(128) if kind == "norm" else strips.Conv2d(128, 128, 3)
+    if kind == "winograd":
+        use_winograd(layer, least_places=1)
+    x = torch.randn(2, 128, 8, 8).contiguous(memory_format=torch.channels_last)
+    expected = layer(x)
+    assert torch.allclose(torch.func.vmap(layer)(x[:, None])[:, 0], expected, atol=1e-4)
+    direction = torch.ones_like(x)
+    value, forwards = torch.func.jvp(layer, (x,), (direction,))
+    assert torch.allclose(value, expected, atol=1e-4)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, direction)
+        assert torch.allclose(torch.autograd.forward_ad.unpack_dual(layer(dual)).tangent, forwards, atol=1e-4)
+    gradient = torch.func.grad(lambda x: layer(x).square().sum())(x)
+    known = x.clone().requires_grad_()
+    assert torch.allclose(gradient, torch.autograd.grad(layer(known).square().sum(), known)[0], atol=1e-2)
