@@ -239,6 +239,13 @@ def test_of_a_young_run_the_points_themselves_are_drawn():
         assert len(set(heights)) == count
 
 
+def test_a_flat_curve_has_its_own_values_beside_its_axis():
+    pytest.importorskip("matplotlib")
+    (panel,) = sort_panels(["speed/memory_mib"])["Speed and memory"]
+    drawn = draw_panel(panel, [{"images": i, "speed/memory_mib": 887.7 + i / 1000} for i in (40, 50)], [])
+    assert ">887.740<" in drawn
+
+
 def test_a_missing_run_names_those_there_are(run):
     (run.parent / "other").mkdir()
     (run.parent / "other" / "config.yaml").write_text("name: other")
