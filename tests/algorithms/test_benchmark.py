@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 from argparse import Namespace
-from pathlib import Path
+from types import ModuleType
 
 import pytest
 from PIL import Image
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "algorithms.py"
+from tests.benchmarks import load_benchmark
 
 
 @pytest.fixture(scope="module")
-def benchmark():
-    found = importlib.util.spec_from_file_location("compared_algorithms", BENCHMARK)
-    module = importlib.util.module_from_spec(found)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARK.parent)  # where its own imports are
-        found.loader.exec_module(module)
-    return module
+def benchmark() -> ModuleType:
+    return load_benchmark("algorithms")
 
 
 def test_the_table_has_the_scores_that_all_methods_share(benchmark):

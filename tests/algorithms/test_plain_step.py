@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -13,15 +12,7 @@ from cyclegan.algorithms import complete_config
 from cyclegan.config import load_config
 from cyclegan.training.launch import new_accelerator
 from cyclegan.training.trainer import Trainer
-
-PLAIN = Path(__file__).parents[2] / "benchmarks" / "reference.py"
-
-
-def load_plain():
-    found = importlib.util.spec_from_file_location("plain_cyclegan", PLAIN)
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+from tests.benchmarks import load_benchmark
 
 
 def named(network: nn.Module) -> list[torch.Tensor]:
@@ -46,7 +37,8 @@ def test_losses_and_updates_are_those_of_the_plain_algorithm(precision: str, tol
     torch.manual_seed(0)
     config = complete_config(load_config(options))
     with new_accelerator(config) as accelerator:
-        ours, plain = Trainer(config, accelerator), load_plain().CycleGAN(torch.device("cpu"), width=4, blocks=1)
+        ours = Trainer(config, accelerator)
+        plain = load_benchmark("reference").CycleGAN(torch.device("cpu"), width=4, blocks=1)
         for name, network in ours.networks.items():
             other = getattr(plain, name).to(ours.dtype)
             for mine, theirs in zip(network.parameters(), other.parameters(), strict=True):
