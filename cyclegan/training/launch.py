@@ -49,7 +49,7 @@ def new_accelerator(config: Config) -> Iterator[Accelerator]:
         # Networks run several times between two updates, which does not go with buffers sent around before each.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
-    if not met:
+    if accelerator.num_processes > 1 and not met:
         atexit.register(_leave_the_others)
     if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", 1)):
         raise ConfigError(
