@@ -96,33 +96,31 @@ def test_updates_of_two_processes_are_those_of_one(name: str, options: dict, pic
         assert torch.allclose(value, found[key], rtol=0, atol=1e-9), key
 
 
+def whole_and_in_parts(options: dict) -> tuple[Path, Path]:
+    """Two processes train to the end at once, and to 12 images from which two new ones go on."""
+    whole, parts = {**options, "name": "whole"}, {**options, "name": "parts"}
+    done = run_trainings([whole, merged(parts, training={"max_images": 12})], 2)
+    assert done.returncode == 0, done.stderr
+    done = run_training(parts, 2)
+    assert done.returncode == 0 and "resumed from" in done.stdout, done.stderr
+    return Path(options["results"]) / "whole", Path(options["results"]) / "parts"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(algorithms()))
 def test_two_processes_with_draws_of_their_own_resume_bit_for_bit(name: str, options: dict, pictures: Path):
     (pictures / "trainA" / "04.png").unlink()
     options = merged(suited(name, merged(options, **OTHERS.get(name, {}))), training={"ema": 0.9, "accumulate": 2})
     options["algorithm"] |= {"patches": 16, "flip": True} if name == "cut" else {}
-    begun = merged({**options, "name": "parts"}, training={"max_images": 12})
-    done = run_trainings([{**options, "name": "whole"}, begun], 2)
-    assert done.returncode == 0, done.stderr
-    done = run_training({**options, "name": "parts"}, 2)
-    assert done.returncode == 0, done.stderr
-    whole = everything(Path(options["results"]) / "whole")
-    parts = everything(Path(options["results"]) / "parts")
+    whole, parts = map(everything, whole_and_in_parts(options))
     assert [key for key in whole if not torch.equal(whole[key], parts[key])] == []
 
 
 def test_two_processes_resume_to_the_same_weights_as_uninterrupted(options: dict):
     options = merged(options, algorithm={"name": "cyclegan", "pool": 2}, training={"ema": 0.9, "accumulate": 2})
     options["diffaugment"] = {"policy": ["colour", "cutout"], "p": 0.5, "target": 0.6}
-    begun = merged({**options, "name": "parts"}, training={"max_images": 12})
-    done = run_trainings([{**options, "name": "whole"}, begun], 2)
-    assert done.returncode == 0, done.stderr
-    done = run_training({**options, "name": "parts"}, 2)
-    assert done.returncode == 0, done.stderr
-    whole = Path(options["results"]) / "whole"
-    assert "resumed from" in done.stdout
-    assert same_weights(whole, whole.with_name("parts"))
+    whole, parts = whole_and_in_parts(options)
+    assert same_weights(whole, parts)
     state = torch.load(whole / "state" / "000000016" / "rank1.pt", weights_only=True)
     assert len(state["memory"]["past_a"]["_extra_state"]) == 2
     shared = torch.load(whole / "state" / "000000016" / "shared.pt", weights_only=True)
